@@ -1,0 +1,27 @@
+# From raw text to a milestone report: `snakemake --cores all`. What is compared is said in config.yaml.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/tokenizer.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        milestones=f"{RESULTS}/milestones.html",
+        reports=expand(f"{RESULTS}/studies/{{study}}/report.html", study=PLAN.studies),
+        runs=expand(f"{RESULTS}/runs/{{run}}/summary.json", run=PLAN.runs),

@@ -1,0 +1,21 @@
+"""Clean, deduplicate, shuffle and split documents: python scripts/build_corpus.py --corpus news --out corpora/news"""
+
+from pathlib import Path
+
+from seedbed.cli import parser, reporting, spec_of
+from seedbed.corpus import build_corpus
+from seedbed.sources import documents
+
+
+def main() -> None:
+    arguments = parser(__doc__, "corpus")
+    arguments.add_argument("--downloaded", type=Path, help="file that download.py made, for a package or url source")
+    arguments.add_argument("--out", type=Path, required=True, help="directory to write")
+    args = arguments.parse_args()
+    with reporting(args.log):
+        spec = spec_of(args, "corpus")
+        build_corpus(documents(spec, args.downloaded), spec, args.out)
+
+
+if __name__ == "__main__":
+    main()

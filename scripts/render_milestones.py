@@ -1,0 +1,30 @@
+"""Write the index of all studies: python scripts/render_milestones.py --config config.yaml --results results --out .."""
+
+import json
+from pathlib import Path
+
+from seedbed.cli import parser, reporting
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--specs", help="the studies as a JSON list, in place of a configuration file")
+    arguments.add_argument("--config", type=Path, default=Path("config.yaml"), help="configuration file with studies")
+    arguments.add_argument("--results", type=Path, required=True, help="directory with studies/<study>/table.tsv")
+    arguments.add_argument("--out", type=Path, required=True, help="the .html to write")
+    args = arguments.parse_args()
+    with reporting(args.log):
+        import pandas as pd
+
+        from seedbed.config import load
+        from seedbed.files import write_text
+        from seedbed.plan import Plan
+        from seedbed.report.pages import milestones_page
+
+        specs = json.loads(args.specs) if args.specs else Plan(load(args.config)).study_specs()
+        tables = [pd.read_csv(args.results / "studies" / spec["name"] / "table.tsv", sep="\t") for spec in specs]
+        write_text(args.out, milestones_page(list(zip(specs, tables, strict=True))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What the scripts share: their spec, their log, and errors as one line."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seedbed.errors import SeedbedError
+
+
+def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser:
+    """An argument parser with `--log` and, for a stage that reads the configuration, its spec.
+
+    The spec comes either as JSON (`--spec`, as the workflow passes it) or from a configuration file by name.
+    """
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument("--log", type=Path, help="file that messages and errors go to, too")
+    if kind:
+        made.add_argument(f"--{kind}", dest="name", required=True, help=f"name of the {kind}")
+        made.add_argument("--spec", help=f"the {kind} as JSON, in place of a configuration file")
+        made.add_argument("--config", type=Path, default=Path("config.yaml"), help=f"configuration file with the {kind}")
+    return made
+
+
+def spec_of(args: argparse.Namespace, kind: str) -> dict:
+    """The spec that the arguments give, for example of `--run tiny`."""
+    if args.spec:
+        return json.loads(args.spec)
+    # Only people come this way; the workflow has checked its configuration already.
+    from seedbed.config import load
+    from seedbed.errors import choices
+    from seedbed.plan import Plan
+
+    plan = Plan(load(args.config))
+    names = {"corpus": plan.config.corpora, "tokenizer": plan.config.tokenizers, "run": plan.runs}
+    names |= {"evaluation": plan.config.evaluations, "study": plan.config.studies}
+    if args.name not in names[kind]:
+        raise SeedbedError(f"{args.config}: no {kind} is called {args.name!r}{choices(args.name, names[kind])}")
+    return getattr(plan, f"{kind}_spec")(args.name)
+
+
+class Reporter:
+    """Messages to the terminal and to a log file; of several ranks only the first one speaks up."""
+
+    def __init__(self, log: Path | None) -> None:
+        self.log = log
+        self.rank = int(os.environ.get("RANK", 0))
+        if log and "RANK" not in os.environ:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("", encoding="utf-8")
+
+    def __call__(self, message: str) -> None:
+        if self.rank == 0:
+            print(message, file=sys.stderr, flush=True)
+        if self.log:
+            with self.log.open("a", encoding="utf-8") as stream:
+                stream.write(message + "\n" if self.rank == 0 else f"rank {self.rank}: {message}\n")
+
+
+@contextmanager
+def reporting(log: Path | None) -> Iterator[Reporter]:
+    """Run a script's work: a user's mistake ends it with one line, anything else with its traceback; both are logged."""
+    report = Reporter(log)
+    try:
+        yield report
+    except SeedbedError as error:
+        report(f"error: {error}")
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        report("interrupted")
+        raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        report(f"error: {error.filename or 'file'}: {error.strerror}")
+        raise SystemExit(1) from None
+    except Exception:
+        report(traceback.format_exc())
+        raise SystemExit(1) from None

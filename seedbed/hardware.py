@@ -1,0 +1,66 @@
+"""What this machine is and how fast it can multiply; needed by training and for provenance."""
+
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("seedbed", "snakemake", "torch", "deepspeed", "transformers", "tokenizers", "datasets", "numpy")
+
+
+def bf16_is_fast() -> bool:
+    """Whether bf16 products run in hardware here; emulated ones are slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def peak_memory_bytes() -> dict[str, int]:
+    """Largest resident memory of this process so far, and of its GPU where it has one."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["device"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def machine() -> dict:
+    """Name of the processor or GPUs, and what else tells one machine's timings from another's."""
+    facts = {"platform": platform.platform(), "processor": processor(), "cores": torch.get_num_threads()}
+    if torch.cuda.is_available():
+        facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return facts
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def software() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: installed(name) for name in PACKAGES}}
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except ModuleNotFoundError:
+        return "absent"
+
+
+@cache
+def git_revision() -> str | None:
+    """Commit of the source tree this library lies in, with `+changes` if it differs; None outside of git."""
+    folder = Path(__file__).parent
+    try:
+        described = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(described, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

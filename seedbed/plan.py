@@ -1,0 +1,201 @@
+"""From a configuration to what is to be done: studies expanded to runs, references checked, facts derived.
+
+A *spec* is everything that a stage reads of the configuration, as plain JSON. It is the identity of the stage: the
+workflow passes it to the script and watches it for changes, so that a change reruns exactly the stages that read it.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from seedbed.config import Config, ForeignTokenizer, Run, Study, validated
+from seedbed.errors import SeedbedError, choices
+from seedbed.fields import Strict, format_count
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run of a study with the values that tell it from the others, by dotted key."""
+
+    run: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked configuration with its studies expanded; raises SeedbedError when a reference leads nowhere."""
+
+    config: Config
+
+    def __post_init__(self) -> None:
+        for name, tokenizer in self.config.tokenizers.items():
+            if not isinstance(tokenizer, ForeignTokenizer):
+                refer(f"tokenizers.{name}.corpus", tokenizer.corpus, self.config.corpora, "corpus")
+        for name, run in self.runs.items():
+            self.check_run(f"runs.{name}", run)
+        self.check_init_order()
+        for name, study in self.config.studies.items():
+            self.check_study(f"studies.{name}", study)
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Every run by name with its model written out: those of `runs`, then the variants of the studies."""
+        variants = [pair for pairs in self.expanded.values() for pair in pairs]
+        return self.written_out | {variant.run: run for variant, run in variants}
+
+    @cached_property
+    def studies(self) -> dict[str, list[Variant]]:
+        return {name: [variant for variant, _ in variants] for name, variants in self.expanded.items()}
+
+    @cached_property
+    def written_out(self) -> dict[str, Run]:
+        """The runs of the configuration with the model in place of its name."""
+        return {name: self.with_model(f"runs.{name}", run) for name, run in self.config.runs.items()}
+
+    @cached_property
+    def expanded(self) -> dict[str, list[tuple[Variant, Run]]]:
+        known = dict(self.written_out)
+        expanded = {}
+        for name, study in self.config.studies.items():
+            expanded[name] = [self.known_as(known, *pair) for pair in self.expand(f"studies.{name}", study)]
+        return expanded
+
+    @staticmethod
+    def known_as(known: dict[str, Run], variant: Variant, run: Run) -> tuple[Variant, Run]:
+        """Equal runs are one node: take the name under which an equal run is already there."""
+        same = [name for name, other in known.items() if other == run]
+        known.setdefault(variant.run, run)
+        return Variant(same[0] if same else variant.run, variant.values), run
+
+    def expand(self, where: str, study: Study) -> list[tuple[Variant, Run]]:
+        """The runs of a study, one for each combination of the varied values."""
+        for run in study.runs or [study.base]:
+            refer(f"{where}.{'runs' if study.runs else 'base'}", run, self.config.runs, "run")
+        if study.runs:
+            return [(Variant(run, {"run": run}), self.written_out[run]) for run in study.runs]
+        base = self.written_out[study.base]
+        options = [
+            [(key, label, value) for label, value in labelled(values).items()] for key, values in study.vary.items()
+        ]
+        return [self.vary(f"{where}.vary", study.base, base, combination) for combination in product(*options)]
+
+    def vary(self, where: str, name: str, base: Run, changes: tuple) -> tuple[Variant, Run]:
+        """`base` with some dotted keys changed; its name says only what differs from `base`."""
+        run = base
+        for key, label, value in changes:
+            raw = run.model_dump(by_alias=True, exclude_unset=True)
+            changed = validated(Run, with_key(where, raw, key, value), f"config: {where}.{key}")
+            changed = self.with_model(f"{where}.{key}", changed)
+            name += f"+{key}={label}" if changed != run else ""
+            run = changed
+        return Variant(name, {key: label for key, label, _ in changes}), run
+
+    def with_model(self, where: str, run: Run) -> Run:
+        if isinstance(run.model, str):
+            refer(f"{where}.model", run.model, self.config.models, "model")
+            run = run.model_copy(update={"model": self.config.models[run.model]})
+        return run
+
+    def check_run(self, where: str, run: Run) -> None:
+        refer(f"{where}.corpus", run.corpus, self.config.corpora, "corpus")
+        refer(f"{where}.tokenizer", run.tokenizer, self.config.tokenizers, "tokenizer")
+        if run.init:
+            refer(f"{where}.init.run", run.init.run, self.runs, "run")
+        positions = run.model.max_position_embeddings
+        if positions is not None and positions < run.seq_len:
+            raise SeedbedError(f"config: {where}: seq_len {run.seq_len} does not fit the {positions} positions of its model")
+        if run.budget.tokens and run.budget.tokens < run.batch_tokens:
+            raise SeedbedError(
+                f"config: {where}.budget.tokens: {run.budget.tokens} is less than one batch of {run.batch_tokens} tokens"
+            )
+
+    def check_init_order(self) -> None:
+        """Raise when runs start from each other in a circle."""
+        for name in self.runs:
+            chain = [name]
+            while (run := self.runs[chain[-1]]).init:
+                chain.append(run.init.run)
+                if chain[-1] in chain[:-1]:
+                    raise SeedbedError(f"config: runs.{name}.init: cyclic: {' -> '.join(chain)}")
+
+    def check_study(self, where: str, study: Study) -> None:
+        for evaluation in study.evaluate:
+            refer(f"{where}.evaluate", evaluation, self.config.evaluations, "evaluation")
+        for index, plot in enumerate(study.plots):
+            if plot.kind == "loss":
+                continue
+            refer(f"{where}.plots.{index}.evaluation", plot.evaluation, study.evaluate, "evaluation of this study")
+            kind = self.config.evaluations[plot.evaluation].kind
+            if kind != plot.kind:
+                raise SeedbedError(f"config: {where}.plots.{index}: a plot of kind {plot.kind!r} needs such an evaluation; {plot.evaluation!r} is of kind {kind!r}")
+
+    # --- specs: what each stage reads ---------------------------------------------------------------------------------
+
+    def corpus_spec(self, corpus: str) -> dict:
+        return dump(self.config.corpora[corpus])
+
+    def tokenizer_spec(self, tokenizer: str) -> dict:
+        """The tokenizer without the name of its corpus, whose files the stage is given."""
+        return without(dump(self.config.tokenizers[tokenizer]), "corpus")
+
+    def run_spec(self, run: str) -> dict:
+        """The run without the names of its inputs, whose files the stage is given."""
+        return without(dump(self.runs[run]), "corpus", "tokenizer", "init")
+
+    def evaluation_spec(self, evaluation: str) -> dict:
+        return dump(self.config.evaluations[evaluation])
+
+    def study_spec(self, study: str, *parts: str) -> dict:
+        """The runs and evaluations of a study, with `parts` of date, title, notes, vary and plots (default: all)."""
+        config = self.config.studies[study]
+        parts = parts or ("date", "title", "notes", "vary", "plots")
+        return {
+            "name": study,
+            "variants": [{"run": variant.run, "values": variant.values} for variant in self.studies[study]],
+            "evaluations": {name: self.config.evaluations[name].kind for name in config.evaluate},
+            **{key: value for key, value in dump(config).items() if key in parts},
+        }
+
+    def study_specs(self, *parts: str) -> list[dict]:
+        return [self.study_spec(study, *parts) for study in self.config.studies]
+
+
+def with_key(where: str, raw: dict, key: str, value: Any) -> dict:
+    """`raw` with the value at a dotted key replaced."""
+    head, *rest = key.split(".")
+    if not rest:
+        return raw | {head: value}
+    inner = raw.get(head) or {}
+    if not isinstance(inner, dict):
+        raise SeedbedError(f"config: {where}.{key}: {head} is not a mapping")
+    return raw | {head: with_key(where, inner, ".".join(rest), value)}
+
+
+def labelled(values: list | dict[str, Any]) -> dict[str, Any]:
+    """Values by the label that names them; a list of plain values labels itself."""
+    if isinstance(values, dict):
+        return values
+    for value in values:
+        if isinstance(value, list | dict):
+            raise SeedbedError(f"config: vary: a value that is not a plain one needs a label: write {{label: value}}, found {value!r}")
+    return {label(value): value for value in values}
+
+
+def label(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1000:
+        return format_count(value)
+    return str(value)
+
+
+def refer(where: str, name: str, defined: Any, what: str) -> None:
+    if name not in defined:
+        raise SeedbedError(f"config: {where}: no {what} is called {name!r}{choices(name, defined)}")
+
+
+def dump(model: Strict) -> dict:
+    return model.model_dump(mode="json", by_alias=True)
+
+
+def without(mapping: dict, *keys: str) -> dict:
+    return {key: value for key, value in mapping.items() if key not in keys}

@@ -1,0 +1,47 @@
+"""The files that a study's report is made of, read once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from seedbed.files import read_json, read_jsonl
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A study (its spec) with the results directory that holds its runs and evaluations."""
+
+    spec: dict
+    results: Path
+
+    @property
+    def runs(self) -> list[str]:
+        return [variant["run"] for variant in self.spec["variants"]]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What to call each run in a legend: its varied values, or its name."""
+        varied = [key for key in self.spec["variants"][0]["values"] if key != "run"]
+        if not varied:
+            return {run: run for run in self.runs}
+        short = {key: key.rsplit(".", 1)[-1] for key in varied}
+        return {
+            variant["run"]: ", ".join(f"{short[key]} {variant['values'][key]}" for key in varied)
+            for variant in self.spec["variants"]
+        }
+
+    def summary(self, run: str) -> dict:
+        return read_json(self.results / "runs" / run / "summary.json")
+
+    def provenance(self, run: str) -> dict:
+        return read_json(self.results / "runs" / run / "run.json")
+
+    def metrics(self, run: str) -> list[dict]:
+        return read_jsonl(self.results / "runs" / run / "metrics.jsonl")
+
+    def evaluation(self, run: str, evaluation: str) -> dict:
+        return read_json(self.results / "evaluations" / run / f"{evaluation}.json")
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Names of the study's evaluations of one kind."""
+        return [name for name, found in self.spec["evaluations"].items() if found == kind]

@@ -1,0 +1,1 @@
+"""One engine for every kind of run: launch, loop, optimizers, schedules, checkpoints, metrics."""

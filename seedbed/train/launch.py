@@ -1,0 +1,145 @@
+"""From a run's spec to processes that train it: identity, the lock, the ranks, publishing.
+
+A run keeps what it may have to go on from in `<run>/checkpoints/<identity>/`: the identity is the checksum of its spec
+and of its inputs, so that a changed run never goes on from another's weights, and changing back finds the old ones.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from seedbed.errors import SeedbedError
+from seedbed.files import remove, replacing, sha256, sha256_of
+from seedbed.train.execution import Execution
+
+PUBLISHED = ("run.json", "summary.json", "model")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run with its inputs and the directory it writes to."""
+
+    name: str
+    spec: dict
+    tokens: Path
+    tokenizer: Path
+    out: Path
+    init: Path | None = None
+    execution: Execution = Execution()
+    report: Callable[[str], None] = print
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Checksums of what the run reads."""
+        inputs = {"tokens": sha256(self.tokens / "index.json"), "tokenizer": sha256(self.tokenizer / "tokenizer.json")}
+        if self.init:
+            inputs["init"] = sha256(self.init / "model.safetensors")
+        return inputs
+
+    @cached_property
+    def identity(self) -> str:
+        return sha256_of({"spec": self.spec, "inputs": self.inputs})
+
+    @property
+    def store(self) -> Path:
+        return self.out / "checkpoints" / self.identity[:16]
+
+    @property
+    def events(self) -> Path:
+        return self.out / "tensorboard"
+
+
+def pretrain(job: Job, command: list[str]) -> None:
+    """Train a run, or what is left of it, and publish its files in `job.out`.
+
+    `command` is this very process's command line, run again for each rank when there are several.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from seedbed.train.engine import train
+
+        die_with_parent()
+        train(job)
+        return
+    with alone(job):
+        if not (job.store / "final").exists():
+            check_devices(job.execution)
+            launch(job, command)
+        publish(job)
+
+
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """Wait until no other process trains this run: one that lost its workflow may still be at it."""
+    job.store.mkdir(parents=True, exist_ok=True)
+    with (job.store / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            job.report(f"{job.name}: another process is training it: waiting for that one to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def check_devices(execution: Execution) -> None:
+    import torch
+
+    if torch.cuda.is_available() and execution.processes > torch.cuda.device_count():
+        raise SeedbedError(f"{execution.processes} processes, but {torch.cuda.device_count()} GPUs are visible here")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def launch(job: Job, command: list[str]) -> None:
+    """Train in this process, or in one per rank under torchrun's agent."""
+    if job.execution.processes == 1:
+        from seedbed.train.engine import train
+
+        train(job)
+        return
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=job.execution.processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        run_id=job.identity[:16],
+        max_restarts=0,
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, job.execution.threads // job.execution.processes)))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError:
+        raise SystemExit(1) from None  # the rank that failed has said why
+
+
+def die_with_parent() -> None:
+    """Have Linux end this rank when its agent is killed; elsewhere it ends when it misses the others."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def publish(job: Job) -> None:
+    """Copy the finished run from its store to where readers look; `metrics.jsonl` is its record of steps."""
+    for name in PUBLISHED:
+        source = job.store / "final" / name
+        with replacing(job.out / name) as partial:
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, partial)
+    with replacing(job.out / "metrics.jsonl") as partial:
+        shutil.copy2(job.store / "metrics.jsonl", partial)
+    for old in job.store.glob(".step-*.partial"):
+        remove(old)

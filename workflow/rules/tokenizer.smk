@@ -1,0 +1,40 @@
+# Byte-level BPE from a corpus, or somebody else's tokenizer.
+#
+# Takes: a built corpus, or a hub id or directory (config `tokenizers`).
+# Gives: tokenizers/<tokenizer>/{tokenizer.json,tokenizer_config.json,stats.json}, which transformers loads.
+
+
+def training_corpus(wildcards):
+    """Statistics of the corpus that a tokenizer is trained on; a foreign one needs none."""
+    corpus = getattr(PLAN.config.tokenizers[wildcards.tokenizer], "corpus", None)
+    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
+
+
+rule build_tokenizer:
+    input:
+        script="scripts/build_tokenizer.py",
+        corpus=training_corpus,
+    output:
+        tokenizer=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer.json",
+        config=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer_config.json",
+        stats=f"{RESULTS}/tokenizers/{{tokenizer}}/stats.json",
+    params:
+        spec=spec("tokenizer"),
+        corpus=lambda wildcards, input: f"--corpus {os.path.dirname(input.corpus)}" if input.corpus else "",
+        out=lambda wildcards: f"{RESULTS}/tokenizers/{wildcards.tokenizer}",
+    log:
+        f"{RESULTS}/logs/build_tokenizer/{{tokenizer}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/build_tokenizer/{{tokenizer}}.tsv"
+    conda:
+        "../../envs/seedbed.yaml"
+    threads: 16
+    message:
+        "Building the tokenizer {wildcards.tokenizer}"
+    shell:
+        "python {input.script}"
+        " --tokenizer {wildcards.tokenizer:q}"
+        " --spec {params.spec:q}"
+        " {params.corpus}"
+        " --out {params.out:q}"
+        " --log {log:q}"
