@@ -18,10 +18,10 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads of all processes together")
     arguments.add_argument("--micro-batch", type=int, default=0, help="sequences per process at a time; 0 chooses")
     arguments.add_argument("--zero-stage", type=int, default=0, help="what DeepSpeed shares out: 0 nothing, 1, 2")
-    arguments.add_argument("--checkpoint-minutes", type=float, default=5, help="time between checkpoints")
+    arguments.add_argument("--checkpoint-seconds", type=float, default=300, help="time between checkpoints")
     args = arguments.parse_args()
     with reporting(args.log) as report:
-        execution = Execution(args.processes, args.threads, args.micro_batch, args.zero_stage, args.checkpoint_minutes)
+        execution = Execution(args.processes, args.threads, args.micro_batch, args.zero_stage, args.checkpoint_seconds)
         spec = spec_of(args, "run")
         pretrain(Job(args.name, spec, args.tokens, args.tokenizer, args.out, args.init, execution, report), sys.argv)
 

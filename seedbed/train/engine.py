@@ -162,7 +162,7 @@ class Trainer:
                 loss, since, started = torch.zeros((), device=device), self.step, time.perf_counter()
             if self.rank == 0:
                 self.log.advance()
-            stop, due = self.agreed(time.monotonic() - saved > 60 * self.job.execution.checkpoint_minutes)
+            stop, due = self.agreed(time.monotonic() - saved > self.job.execution.checkpoint_seconds)
             if last or stop or due:
                 self.seconds += time.perf_counter() - started
                 self.save()

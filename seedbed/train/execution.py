@@ -17,7 +17,7 @@ class Execution:
     threads: int = 1
     micro_batch: int = 0  # sequences per process at a time; 0 chooses
     zero_stage: int = 0
-    checkpoint_minutes: float = 5
+    checkpoint_seconds: float = 300
 
     def __post_init__(self) -> None:
         if self.zero_stage not in (0, 1, 2):
@@ -64,5 +64,5 @@ class Batching:
 def divided(whole: int, parts: int, what: str, name: str) -> int:
     if whole % parts:
         near = sorted((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - parts))[:2]
-        raise SeedbedError(f"{what} does not divide; nearest {name} that do: {' or '.join(map(str, sorted(near)))}")
+        raise SeedbedError(f"{what} do not divide; nearest {name} that do: {' or '.join(map(str, sorted(near)))}")
     return whole // parts

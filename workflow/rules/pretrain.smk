@@ -37,7 +37,7 @@ rule pretrain:
         processes=1,
         micro_batch=0,
         zero_stage=0,
-        checkpoint_minutes=5,
+        checkpoint_seconds=300,
     message:
         "Training {wildcards.run}"
     shell:
@@ -51,6 +51,6 @@ rule pretrain:
         " --processes {resources.processes}"
         " --micro-batch {resources.micro_batch}"
         " --zero-stage {resources.zero_stage}"
-        " --checkpoint-minutes {resources.checkpoint_minutes}"
+        " --checkpoint-seconds {resources.checkpoint_seconds}"
         " --threads {threads}"
         " --log {log:q}"

@@ -1,0 +1,102 @@
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seedbed.config import Config, check, load
+from seedbed.errors import SeedbedError
+from seedbed.schema import schema_text
+
+ROOT = Path(__file__).parent.parent
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def changed(path: str, value: Any) -> dict:
+    """The default configuration with the value at a dotted path replaced."""
+    made = deepcopy(DEFAULT)
+    *parents, last = path.split(".")
+    inner = made
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    return made
+
+
+def message(raw: dict) -> str:
+    with pytest.raises(SeedbedError) as caught:
+        check(raw)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+MISTAKES = [
+    ("runz", {}, ["runz", "unknown key", "'runs'"]),
+    ("runs.tiny.batch_token", 4096, ["runs.tiny.batch_token", "unknown key", "'batch_tokens'"]),
+    ("corpora.news.source.sha25", "", ["corpora.news.source.sha25", "'sha256'"]),
+    ("runs.tiny.seq_len", "long", ["runs.tiny.seq_len", "whole number", "'long'"]),
+    ("runs.tiny.seq_len", True, ["runs.tiny.seq_len", "True"]),
+    ("runs.tiny.optimizer.lr", -1, ["runs.tiny.optimizer.lr", "greater than 0", "-1"]),
+    ("runs.tiny.optimizer.lr", float("nan"), ["runs.tiny.optimizer.lr", "nan"]),
+    ("runs.tiny.schedule", {"kind": "cosin"}, ["runs.tiny.schedule.kind", "'cosin'", "did you mean 'cosine'"]),
+    ("runs.tiny.schedule", {"kind": "linear", "warmup_steps": 1, "warmup_ratio": 0.1}, ["runs.tiny.schedule", "found both"]),
+    ("runs.tiny.precision", "fp8", ["runs.tiny.precision", "'fp8'", "fp32"]),
+    ("runs.tiny.budget", {}, ["runs.tiny.budget", "exactly one of tokens, steps, epochs"]),
+    ("runs.tiny.batch_tokens", 5000, ["runs.tiny", "5000", "seq_len 256", "4864 or 5120"]),
+    ("runs", 3, ["runs", "dictionary", "3"]),
+    ("models.tiny.family", "lama", ["models.tiny.family", "'lama'", "'llama'"]),
+    ("models.tiny.hidden_size", 130, ["models.tiny", "130", "4 heads", "128 or 132"]),
+    ("corpora.news.source", {"path": "x"}, ["corpora.news.source", "package, url, files, hub"]),
+    ("corpora.news.split", {"valid": 0.5, "test": 0.5}, ["corpora.news.split", "nothing for training"]),
+    ("tokenizers.news-4k.vocab_size", 10, ["tokenizers.news-4k.vocab_size", "260"]),
+    ("evaluations.perplexity.window", 0, ["evaluations.perplexity.window", "0"]),
+    ("evaluations.forgetting.lengths", [], ["evaluations.forgetting.lengths"]),
+    ("studies.batch-size.date", "soon", ["studies.batch-size.date", "'soon'"]),
+    ("studies.batch-size.runs", ["tiny"], ["studies.batch-size", "either base"]),
+    ("studies.batch-size.vary", {"batch_tokens": []}, ["vary.batch_tokens", "at least one value"]),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "told"), MISTAKES, ids=[f"{path}={value}" for path, value, _ in MISTAKES])
+def test_a_mistake_is_one_line_with_path_and_what_fits(path: str, value: Any, told: list[str]) -> None:
+    text = message(changed(path, value))
+    assert all(part in text for part in told), text
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", ".hidden", "-x", "a b", "a;b", ""])
+def test_a_name_that_would_not_do_as_a_file_is_refused(name: str) -> None:
+    raw = deepcopy(DEFAULT)
+    raw["runs"][name] = raw["runs"]["tiny"]
+    assert f"runs.{name}: a name has" in message(raw)
+
+
+def test_a_missing_key_is_named() -> None:
+    raw = deepcopy(DEFAULT)
+    del raw["runs"]["tiny"]["seq_len"]
+    assert "runs.tiny.seq_len: missing" in message(raw)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
+    raw = yaml.safe_load("lr: 1e-3")
+    assert raw == {"lr": "1e-3"}
+    assert check(changed("runs.tiny.optimizer", raw)).runs["tiny"].optimizer.lr == 0.001
+
+
+def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SeedbedError, match="no such file"):
+        load(tmp_path / "absent.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("runs: [", encoding="utf-8")
+    with pytest.raises(SeedbedError, match="not valid YAML") as caught:
+        load(broken)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_default_explains_every_key_of_a_run() -> None:
+    assert set(DEFAULT["runs"]["tiny"]) == set(Config.model_fields["runs"].annotation.__args__[1].model_fields) - {"init"}
+
+
+def test_the_schema_is_in_step() -> None:
+    assert (ROOT / "workflow" / "schemas" / "config.schema.json").read_text(encoding="utf-8") == schema_text()

@@ -1,0 +1,95 @@
+import pytest
+from test_config import DEFAULT, changed
+
+from seedbed.config import check
+from seedbed.errors import SeedbedError
+from seedbed.forecast import derived
+from seedbed.plan import Plan
+
+
+def plan_of(path: str, value: object) -> Plan:
+    return Plan(check(changed(path, value)))
+
+
+def vary(**values: object) -> Plan:
+    return plan_of("studies.batch-size.vary", {key.replace("__", "."): value for key, value in values.items()})
+
+
+def test_a_variant_is_named_by_what_it_changes() -> None:
+    assert list(Plan(check(DEFAULT)).runs) == ["tiny", "tiny+batch_tokens=4Ki", "tiny+batch_tokens=8Ki"]
+
+
+def test_values_equal_to_the_base_are_not_in_the_name() -> None:
+    plan = vary(batch_tokens=["2Ki", "8Ki"], model__num_hidden_layers=[4, 5])
+    assert [variant.run for variant in plan.studies["batch-size"]] == [
+        "tiny",
+        "tiny+model.num_hidden_layers=5",
+        "tiny+batch_tokens=8Ki",
+        "tiny+batch_tokens=8Ki+model.num_hidden_layers=5",
+    ]
+    assert plan.runs["tiny+model.num_hidden_layers=5"].model.num_hidden_layers == 5
+
+
+def test_equal_runs_of_two_studies_are_one_node() -> None:
+    raw = changed("runs.bigger", {**DEFAULT["runs"]["tiny"], "batch_tokens": 4096})
+    plan = Plan(check(raw))
+    assert list(plan.runs) == ["tiny", "bigger", "tiny+batch_tokens=8Ki"]
+    assert [variant.run for variant in plan.studies["batch-size"]] == ["tiny", "bigger", "tiny+batch_tokens=8Ki"]
+
+
+def test_mappings_are_varied_under_a_label() -> None:
+    schedules = {"flat": {"kind": "constant"}, "wsd": {"kind": "wsd", "stable_ratio": 0.5}}
+    plan = vary(schedule=schedules)
+    assert list(plan.runs) == ["tiny", "tiny+schedule=flat", "tiny+schedule=wsd"]
+    assert plan.runs["tiny+schedule=wsd"].schedule.stable_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("runs.tiny.model", "tin", "runs.tiny.model: no model is called 'tin'; did you mean 'tiny'"),
+        ("runs.tiny.corpus", "old", "runs.tiny.corpus: no corpus is called 'old'; valid: news"),
+        ("runs.tiny.tokenizer", "news-8k", "no tokenizer is called 'news-8k'; did you mean 'news-4k'"),
+        ("tokenizers.news-4k.corpus", "new", "tokenizers.news-4k.corpus: no corpus is called 'new'"),
+        ("studies.batch-size.base", "tinny", "studies.batch-size.base: no run is called 'tinny'; did you mean 'tiny'"),
+        ("studies.batch-size.evaluate", ["perplex"], "no evaluation is called 'perplex'; did you mean 'perplexity'"),
+        ("runs.tiny.init", {"run": "tinny"}, "runs.tiny.init.run: no run is called 'tinny'"),
+        ("runs.tiny.init", {"run": "tiny"}, "cyclic: tiny -> tiny"),
+        ("runs.tiny.budget", {"tokens": 100}, "100 is less than one batch of 2048"),
+        ("models.tiny.max_position_embeddings", 128, "seq_len 256 does not fit the 128 positions"),
+        ("studies.batch-size.vary", {"batch_token": [1]}, "batch_token: unknown key; did you mean 'batch_tokens'"),
+        ("studies.batch-size.vary", {"batch_tokens": [100]}, "vary.batch_tokens: batch_tokens 100 does not divide"),
+        ("studies.batch-size.vary", {"schedule": [{"kind": "linear"}]}, "needs a label"),
+        ("studies.batch-size.vary", {"seq_len.x": [1]}, "seq_len is not a mapping"),
+        ("studies.batch-size.plots", [{"kind": "cmmlu", "evaluation": "forgetting"}], "'forgetting' is of kind 'forgetting'"),
+        ("studies.batch-size.plots", [{"kind": "forgetting", "evaluation": "none"}], "no evaluation of this study is called 'none'"),
+    ],
+)
+def test_what_leads_nowhere_is_one_line(path: str, value: object, told: str) -> None:
+    with pytest.raises(SeedbedError) as caught:
+        plan_of(path, value)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_longer_circle_of_init_is_found() -> None:
+    raw = changed("runs.a", {**DEFAULT["runs"]["tiny"], "init": {"run": "b"}})
+    raw["runs"]["b"] = {**DEFAULT["runs"]["tiny"], "init": {"run": "a"}}
+    with pytest.raises(SeedbedError, match="cyclic: a -> b -> a"):
+        Plan(check(raw))
+
+
+def test_a_spec_says_nothing_of_names_or_of_other_stages() -> None:
+    before, after = Plan(check(DEFAULT)), plan_of("evaluations.forgetting.lengths", [1, 2])
+    assert before.run_spec("tiny") == after.run_spec("tiny")
+    assert before.evaluation_spec("forgetting") != after.evaluation_spec("forgetting")
+    assert not {"corpus", "tokenizer", "init"} & set(before.run_spec("tiny"))
+
+
+def test_facts_follow_from_the_configuration() -> None:
+    plan = plan_of("results", "/nowhere")
+    facts = derived(plan, plan.runs["tiny"])
+    assert facts["steps"] == 384
+    assert facts["tokens"] == 768 * 1024
+    assert facts["parameters"] == 1_377_408
+    assert facts["checkpoint_bytes"] == 12 * 1_377_408

@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from seedbed.corpus import read_documents
+from seedbed.errors import SeedbedError
+from seedbed.files import read_json, sha256
+from seedbed.tokenizer import shards
+from seedbed.tokens import TokenSplit, Windows, build_tokens, permuted
+
+
+def reference(corpus: Path, tokenizer: Path, split: str) -> list[int]:
+    """The stream by transformers, one document at a time."""
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    texts = [text for shard in shards(corpus, split) for text in read_documents(shard)]
+    return [token for text in texts for token in [*loaded(text).input_ids, loaded.eos_token_id]]
+
+
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_the_stream_is_that_of_transformers(corpus: Path, tokenizer: Path, tokens: Path, name: str) -> None:
+    split, expected = TokenSplit(tokens, name), reference(corpus, tokenizer, name)
+    assert len(split) == len(expected)
+    assert split.read(0, len(split)).tolist() == expected
+    assert split.documents == expected.count(2) == len(split.document_ends)
+
+
+def test_pieces_across_shards_are_read(tokens: Path) -> None:
+    split = TokenSplit(tokens, "train")
+    whole = split.read(0, len(split))
+    border = int(split.starts[1])
+    for start, stop in ((border - 5, border + 5), (border, border + 1), (border - 1, border), (0, 0), (3, len(split))):
+        assert split.read(start, stop).tolist() == whole[start:stop].tolist() if stop > start else True
+
+
+def test_documents_are_cut_at_their_ends(tokens: Path) -> None:
+    split = TokenSplit(tokens, "valid")
+    documents = list(split.each_document())
+    assert len(documents) == split.documents
+    assert all(ids[-1] == 2 and 2 not in ids[:-1] for ids in documents)
+    assert np.concatenate(documents).tolist() == split.read(0, len(split)).tolist()
+
+
+def test_processes_do_not_change_the_result(corpus: Path, tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
+    assert build_tokens(corpus, tokenizer, tmp_path / "two", processes=2) == read_json(tokens / "index.json")
+
+
+def test_the_index_names_every_shard_with_its_checksum(tokens: Path) -> None:
+    index = read_json(tokens / "index.json")
+    assert index["dtype"] == "uint16"
+    listed = [shard for split in index["splits"].values() for shard in split["shards"]]
+    assert sorted(shard["file"] for shard in listed) == sorted(path.name for path in (tokens / "shards").iterdir())
+    assert all(shard["sha256"] == sha256(tokens / "shards" / shard["file"]) for shard in listed)
+
+
+def test_a_damaged_shard_is_told(corpus: Path, tokenizer: Path, tmp_path: Path) -> None:
+    build_tokens(corpus, tokenizer, tmp_path / "t")
+    shard = next((tmp_path / "t" / "shards").glob("train-*"))
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(SeedbedError, match=f"{shard.name}: damaged token shard"):
+        TokenSplit(tmp_path / "t", "train")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 65, 1000])
+def test_every_index_goes_to_its_own_place(size: int) -> None:
+    assert sorted(permuted(index, size, seed=3, epoch=1) for index in range(size)) == list(range(size))
+
+
+def test_seed_and_epoch_change_the_order() -> None:
+    orders = {(seed, epoch): tuple(permuted(i, 500, seed, epoch) for i in range(500)) for seed in range(3) for epoch in range(3)}
+    assert len(set(orders.values())) == 9
+    assert tuple(range(500)) not in orders.values()
+
+
+def test_the_order_looks_random() -> None:
+    places = np.array([permuted(index, 4000, 0, 0) for index in range(4000)])
+    assert abs(np.corrcoef(places, np.arange(4000))[0, 1]) < 0.05
+    assert abs(np.corrcoef(places[1:], places[:-1])[0, 1]) < 0.05
+
+
+def test_windows_overlap_by_one_and_cover_an_epoch_once(tokens: Path) -> None:
+    split = TokenSplit(tokens, "train")
+    windows = Windows(split, 32, seed=0)
+    whole = split.read(0, len(split))
+    seen = [tuple(windows.window(number)) for number in range(windows.per_epoch)]
+    expected = [tuple(whole[start : start + 33]) for start in range(0, windows.per_epoch * 32, 32)]
+    assert sorted(seen) == sorted(expected)
+    assert seen != expected
+    second = [tuple(windows.window(windows.per_epoch + number)) for number in range(windows.per_epoch)]
+    assert sorted(second) == sorted(expected)
+    assert second != seen
+
+
+def test_a_split_shorter_than_a_window_is_told(tokens: Path) -> None:
+    with pytest.raises(SeedbedError, match="fewer than one window of seq_len 1000000"):
+        Windows(TokenSplit(tokens, "train"), 1_000_000, 0)

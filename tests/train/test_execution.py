@@ -1,0 +1,44 @@
+import pytest
+
+from seedbed.errors import SeedbedError
+from seedbed.train.execution import Batching, Execution
+
+SPEC = {"batch_tokens": 24 * 128, "seq_len": 128, "budget": {"steps": 5}}
+
+
+def batching(**execution: int) -> Batching:
+    return Batching.of(SPEC, Execution(**execution), epoch_sequences=1000)
+
+
+@pytest.mark.parametrize("execution", [{}, {"processes": 2}, {"processes": 3, "micro_batch": 4}, {"micro_batch": 1}])
+def test_ranks_and_micro_batches_share_out_each_step_exactly(execution: dict) -> None:
+    made = batching(**execution)
+    for step in (0, 4):
+        ranks = range(made.processes)
+        numbers = [number for rank in ranks for part in made.sequences(step, rank) for number in part]
+        assert sorted(numbers) == list(range(24 * step, 24 * step + 24))
+        assert len({len(made.sequences(step, rank)) for rank in ranks}) == 1
+
+
+def test_an_automatic_micro_batch_is_the_largest_that_divides() -> None:
+    assert batching().micro_batch == 24
+    assert Batching.of(SPEC | {"batch_tokens": 100 * 128}, Execution(), 1000).micro_batch == 25
+
+
+@pytest.mark.parametrize(
+    ("execution", "told"),
+    [
+        ({"processes": 5}, "24 sequences of 128, which 5 processes do not divide; nearest processes that do: 4 or 6"),
+        ({"processes": 2, "micro_batch": 5}, "12 sequences of a batch, which micro_batch 5 do not divide; nearest micro_batch that do: 4 or 6"),
+        ({"zero_stage": 7}, "zero_stage: found 7, expected 0, 1 or 2"),
+        ({"processes": 0}, "expected at least 1"),
+    ],
+)
+def test_what_does_not_divide_is_told_with_what_does(execution: dict, told: str) -> None:
+    with pytest.raises(SeedbedError, match=told):
+        batching(**execution)
+
+
+def test_steps_follow_from_each_kind_of_budget() -> None:
+    for budget, steps in (({"tokens": 30720}, 10), ({"steps": 7}, 7), ({"epochs": 2.4}, 100)):
+        assert Batching.of(SPEC | {"budget": budget}, Execution(), 1000).steps == steps
