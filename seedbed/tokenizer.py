@@ -87,6 +87,8 @@ def adopt_tokenizer(spec: dict, folder: Path) -> None:
 
 def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
     """The tokenizer of a directory and its end-of-sequence id, set to read special tokens in text as plain text."""
+    if not (folder / "tokenizer.json").exists():
+        raise SeedbedError(f"{folder / 'tokenizer.json'}: no such file")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
     tokenizer.no_padding()

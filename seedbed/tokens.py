@@ -150,8 +150,11 @@ class Windows:
     def window(self, number: int) -> np.ndarray:
         """Tokens [seq_len + 1] of the `number`-th window of the whole training, counted over epochs."""
         epoch, place = divmod(number, self.per_epoch)
-        start = permuted(place, self.per_epoch, self.seed, epoch) * self.seq_len
-        return self.split.read(start, start + self.seq_len + 1)
+        return self.at(permuted(place, self.per_epoch, self.seed, epoch))
+
+    def at(self, place: int) -> np.ndarray:
+        """Tokens [seq_len + 1] of the window at that place of the stream."""
+        return self.split.read(place * self.seq_len, (place + 1) * self.seq_len + 1)
 
 
 def permuted(index: int, size: int, seed: int, epoch: int) -> int:

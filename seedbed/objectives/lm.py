@@ -22,7 +22,7 @@ class LanguageModelling:
         self.spec = spec
         self.seq_len = spec["seq_len"]
         self.windows = Windows(TokenSplit(tokens, "train"), self.seq_len, spec["seed"])
-        self.valid = TokenSplit(tokens, "valid")
+        self.valid = Windows(TokenSplit(tokens, "valid"), self.seq_len, spec["seed"])
         self.model = load_model(init, self.windows.split.vocab_size) if init else self.new_model()
 
     def new_model(self) -> torch.nn.Module:
@@ -52,16 +52,12 @@ class LanguageModelling:
 
     def validation(self) -> range:
         """Numbers of the validation windows, so many that they hold at most `validation.tokens` tokens."""
-        windows = (len(self.valid) - 1) // self.seq_len
-        if not windows:
-            raise SeedbedError(f"{self.valid.name}: {len(self.valid)} tokens are fewer than one window of seq_len {self.seq_len}")
         wanted = max(1, self.spec["validation"]["tokens"] // self.seq_len)
-        return range(min(windows, wanted))
+        return range(min(self.valid.per_epoch, wanted))
 
     def validation_batch(self, numbers: range) -> torch.Tensor:
         """Tokens [len(numbers), seq_len + 1] of those validation windows."""
-        starts = [number * self.seq_len for number in numbers]
-        return torch.from_numpy(np.stack([self.valid.read(start, start + self.seq_len + 1) for start in starts]))
+        return torch.from_numpy(np.stack([self.valid.at(number) for number in numbers]))
 
 
 def load_model(folder: Path, vocab_size: int) -> torch.nn.Module:

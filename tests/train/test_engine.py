@@ -18,6 +18,7 @@ from seedbed.config import Run
 from seedbed.files import read_json, read_jsonl, sha256
 from seedbed.objectives.lm import LanguageModelling
 from seedbed.plan import dump, without
+from seedbed.train.metrics import whole_lines
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"family": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -78,12 +79,12 @@ def store(out: Path) -> Path:
 
 def kill_after(process: subprocess.Popen, out: Path, step: int, number: int) -> None:
     """Signal a training process once it has logged a step."""
-    for _ in range(600):
+    for _ in range(6000):
         lines = list(out.glob("checkpoints/*/metrics.jsonl"))
         if lines and len(lines[0].read_text().splitlines()) >= step:
             break
         assert process.poll() is None, "it ended before it could be stopped"
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.send_signal(number)
     process.wait(60)
 
@@ -172,16 +173,19 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(train: Callable, comm
     assert learned(out) == learned(finished)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_before_it_ends(train: Callable, command: Callable, finished: Path, tmp_path: Path, number: int) -> None:
-    out = tmp_path / "stopped"
-    process = subprocess.Popen(command(out, run_spec()), stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_before_it_ends(train: Callable, command: Callable, tmp_path: Path, number: int) -> None:
+    out, spec = tmp_path / "stopped", run_spec(budget={"steps": 400})
+    process = subprocess.Popen(command(out, spec), stderr=subprocess.PIPE, text=True)
     kill_after(process, out, 2, number)
     assert process.returncode == 1
-    assert "stopped by a signal after step" in process.stderr.read()
-    assert len(list(store(out).glob("step-*"))) == 1
-    train(out, run_spec())
-    assert weights(out) == weights(finished)
+    (saved,) = store(out).glob("step-*")
+    step = read_json(saved / "manifest.json")["step"]
+    assert f"stopped by a signal after step {step}; the same command goes on" in process.stderr.read()
+    assert step < 400
+    assert [line["step"] for line in whole_lines(store(out) / "metrics.jsonl")] == list(range(1, step + 1))
+    train(out, spec)
+    assert [line["step"] for line in learned(out)] == list(range(1, 401))
 
 
 def test_a_finished_run_is_only_published(train: Callable, finished: Path, tmp_path: Path) -> None:

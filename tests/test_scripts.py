@@ -1,0 +1,53 @@
+"""Each script runs by itself, explains itself, and loads nothing heavy before it has to."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+HEAVY = {"torch", "transformers", "deepspeed", "datasets", "matplotlib", "pandas", "pyarrow"}
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_help_tells_every_option(script: Path) -> None:
+    done = run(str(script), "--help")
+    assert done.returncode == 0, done.stderr
+    assert ast.get_docstring(ast.parse(script.read_text())).split(":")[0] in done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_nothing_heavy_is_loaded_at_the_start(script: Path) -> None:
+    code = f"import runpy, sys; runpy.run_path({str(script)!r}, run_name='imported'); print(*{HEAVY!r} & set(sys.modules))"
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_a_name_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    options = ("--run", "tinny", "--tokens", "x", "--tokenizer", "x", "--out", str(tmp_path), "--log", str(tmp_path / "log"))
+    done = run("scripts/pretrain.py", *options)
+    assert done.returncode == 1
+    assert done.stderr == "error: config.yaml: no run is called 'tinny'; did you mean 'tiny'?\n"
+    assert (tmp_path / "log").read_text() == done.stderr
+
+
+def test_a_stage_runs_from_a_configuration_file_alone(text_file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text(f"corpora: {{own: {{source: {{files: {text_file}}}, split: {{valid: 0.1, test: 0.1}}}}}}\n")
+    done = run("scripts/build_corpus.py", "--corpus", "own", "--config", str(config), "--out", str(tmp_path / "own"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "own" / "stats.json").exists()
+
+
+def test_a_missing_input_is_one_line(tmp_path: Path) -> None:
+    done = run("scripts/build_tokens.py", "--corpus", "absent", "--tokenizer", "absent", "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert done.stderr == "error: absent/tokenizer.json: no such file\n"

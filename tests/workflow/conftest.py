@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+from workflow_project import Project, make_project
+
+
+@pytest.fixture(scope="session")
+def finished_project(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The real chain, run once with the default profile: two DeepSpeed ranks."""
+    project = make_project(tmp_path_factory.mktemp("project") / "seedbed-copy", text_file)
+    done = project.run("--cores", "2")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def project(text_file: Path, tmp_path: Path) -> Project:
+    """A project that nothing was run in yet."""
+    return make_project(tmp_path / "project", text_file)

@@ -1,0 +1,191 @@
+"""The whole chain under the real Snakemake, on two DeepSpeed ranks."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from seedbed.files import read_json, read_jsonl
+
+
+@pytest.fixture(scope="session")
+def results(finished_project) -> Path:
+    return finished_project.folder / "results"
+
+
+RUNS = ("tiny", "tiny+batch_tokens=512")
+
+
+def test_every_contract_is_kept(results: Path) -> None:
+    expected = [
+        "corpora/news/stats.json",
+        "tokenizers/small/tokenizer.json",
+        "tokenizers/small/stats.json",
+        "tokens/news/small/index.json",
+        "studies/batch/table.tsv",
+        "studies/batch/report.html",
+        "milestones.html",
+    ]
+    for run in RUNS:
+        expected += [f"runs/{run}/{name}" for name in ("run.json", "metrics.jsonl", "summary.json", "model/config.json")]
+        expected += [f"evaluations/{run}/{name}.json" for name in ("perplexity", "forgetting", "questions", "samples")]
+        expected += [f"evaluations/{run}/{name}.tsv" for name in ("perplexity", "forgetting", "questions", "samples")]
+    assert [name for name in expected if not (results / name).is_file()] == []
+    assert not [path for path in results.rglob("*.partial")]
+
+
+def test_two_ranks_trained(results: Path) -> None:
+    for run in RUNS:
+        summary = read_json(results / "runs" / run / "summary.json")
+        assert summary["devices"] == 2
+        assert summary["tokens"] == 8192
+        lines = read_jsonl(results / "runs" / run / "metrics.jsonl")
+        assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_models_load_and_speak(results: Path) -> None:
+    folder = results / "runs" / "tiny" / "model"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        assert model(**tokenizer("今天", return_tensors="pt", return_token_type_ids=False)).logits.shape[-1] == 300
+    assert "8,192 tokens" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_has_the_figures_of_the_files(results: Path) -> None:
+    table = pd.read_csv(results / "studies" / "batch" / "table.tsv", sep="\t")
+    assert list(table["run"]) == list(RUNS)
+    assert list(table["batch_tokens"]) == [256, 512]
+    for _, row in table.iterrows():
+        assert row["valid_loss"] == pytest.approx(read_json(results / "runs" / row["run"] / "summary.json")["valid_loss"])
+        scores = read_json(results / "evaluations" / row["run"] / "perplexity.json")["splits"]["test"]
+        assert row["perplexity.test.perplexity"] == pytest.approx(scores["perplexity"])
+
+
+class Page(HTMLParser):
+    """Collects the addresses a page would load or link to, and checks that its tags nest."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loads, self.links, self.open = [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        found = dict(attributes)
+        self.loads += [found[key] for key in ("src", "data") if key in found and tag != "g"]
+        self.links += [found["href"]] if tag == "a" else []
+        self.loads += [found["href"]] if tag == "link" else []
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_pages_are_whole_and_load_nothing(results: Path) -> None:
+    study = Page(results / "studies" / "batch" / "report.html")
+    index = Page(results / "milestones.html")
+    assert study.loads == index.loads == []
+    assert study.open == index.open == []
+    assert "studies/batch/report.html" in index.links
+    for page, folder in ((study, results / "studies" / "batch"), (index, results)):
+        assert all((folder / link).resolve().is_file() for link in page.links)
+
+
+def test_text_is_shown_escaped(results: Path) -> None:
+    for page in (results / "studies" / "batch" / "report.html", results / "milestones.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "批量 &lt;b&gt;Batch&lt;/b&gt;" in text
+        assert "<b>Batch" not in text
+        assert "<p>Two &amp; three.</p>" in text
+
+
+def test_the_report_shows_what_was_measured(results: Path) -> None:
+    text = (results / "studies" / "batch" / "report.html").read_text(encoding="utf-8")
+    assert text.count("<svg") == 4
+    assert "demonstration set" in text
+    perplexity = read_json(results / "evaluations" / "tiny" / "perplexity.json")["splits"]["valid"]
+    assert f"{perplexity['loss']:.3f}" in text
+    assert f"{perplexity['unigram_loss']:.3f}" in text
+    sample = read_json(results / "evaluations" / "tiny" / "samples.json")["samples"][0]
+    assert f'<span class="prompt">{sample["prompt"]}</span>' in text
+    assert read_json(results / "runs" / "tiny" / "run.json")["identity"][:16] in text
+
+
+def test_nothing_is_left_to_do(finished_project) -> None:
+    assert finished_project.planned() == {}
+
+
+def test_a_dry_run_prints_the_facts_of_each_run(finished_project) -> None:
+    text = finished_project.run("-n").stdout
+    parameters = read_json(finished_project.folder / "results" / "runs" / "tiny" / "summary.json")["parameters"]
+    assert re.search(rf"^tiny +{parameters:,} +8,192 +32 +\S+ +0 MiB +0\.\d min$", text, re.MULTILINE), text
+
+
+def test_another_configuration_stands_alone(finished_project, tmp_path: Path) -> None:
+    """Nothing of config.yaml leaks in, and every path lies under the results directory given."""
+    done = finished_project.run("--cores", "2", "--config", f"results={tmp_path / 'elsewhere'}", "--until", "build_tokenizer")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "elsewhere" / "tokenizers" / "small" / "tokenizer.json").exists()
+    summary = finished_project.run("--summary", "--cores", "1", "--config", f"results={tmp_path / 'elsewhere'}").stdout
+    files = [line.split("\t")[0] for line in summary.splitlines() if "\t" in line][1:]
+    assert len(files) > 20
+    assert all(file.startswith(str(tmp_path / "elsewhere")) for file in files)
+    assert "news-4k" not in summary
+
+
+def test_snakemakes_own_report_is_made(finished_project) -> None:
+    done = finished_project.run("--report", "own.html")
+    assert done.returncode == 0, done.stdout
+    assert (finished_project.folder / "own.html").stat().st_size > 100_000
+
+
+# --- killing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
+    project.config["runs"]["tiny"] |= {"budget": {"steps": 400}, "log_every": 1}
+    project.config["studies"] = {}
+    project.write()
+    options = ("--cores", "2", "--set-resources", "pretrain:checkpoint_seconds=1")
+    log = (project.folder / "first.log").open("w")
+    first = subprocess.Popen(project.command(*options), cwd=project.folder, stdout=log, stderr=log, start_new_session=True)
+    run = project.folder / "results" / "runs" / "tiny"
+    for _ in range(1200):
+        if list(run.glob("checkpoints/*/step-*/manifest.json")):
+            break
+        assert first.poll() is None, (project.folder / "first.log").read_text()
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (run / "summary.json").exists()
+    done = project.run(*options)
+    assert done.returncode == 0, done.stdout
+    assert "goes on from step" in done.stdout
+    assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == list(range(1, 401))
+
+
+def test_two_workflows_do_not_write_to_one_directory(project) -> None:
+    from seedbed.files import hold_lock
+
+    lock = hold_lock(project.folder / "results")
+    done = project.run("--cores", "1")
+    lock.close()
+    assert done.returncode == 1
+    assert "error: results: another workflow is writing there" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_jobs_find_the_same_python_where_no_environment_is_activated(project) -> None:
+    hidden = ("VIRTUAL_ENV", "PYTHONPATH")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | {"PATH": "/usr/bin:/bin"}
+    command = project.command("--cores", "1", "results/corpora/news/stats.json")
+    done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,84 @@
+"""Which rules run again after one key, file or setting has changed; nothing is run here, only planned."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from workflow_project import changed
+
+PAGES = {"render_table": 1, "render_plots": 1, "render_study": 1, "render_milestones": 1}
+MEASURE = {"evaluate": 8, **PAGES}
+TRAIN = {"pretrain": 2, **MEASURE}
+TOKENS = {"build_tokenizer": 1, "build_tokens": 1, **TRAIN}
+
+KEYS = [
+    ("evaluations/forgetting/lengths", [2, 4], {"evaluate": 2, **PAGES}),
+    ("evaluations/samples/prompts", ["今天"], {"evaluate": 2, **PAGES}),
+    ("evaluations/questions/shots", [0, 1], {"evaluate": 2, **PAGES}),
+    ("evaluations/perplexity", {"kind": "perplexity", "stride": 8}, {"evaluate": 2, **PAGES}),
+    ("studies/batch/plots", [{"kind": "loss", "smooth": 3}], {"render_plots": 1, "render_study": 1}),
+    ("studies/batch/notes", "Other notes.", {"render_study": 1, "render_milestones": 1}),
+    ("studies/batch/title", "Another title", {"render_study": 1, "render_milestones": 1}),
+    ("studies/batch/vary", {"batch_tokens": [256, 512, 1024]}, {"pretrain": 1, "evaluate": 4, **PAGES}),
+    ("runs/tiny/optimizer/lr", 0.02, TRAIN),
+    ("runs/tiny/schedule", {"kind": "wsd"}, TRAIN),
+    ("runs/tiny/validation/every", 16, TRAIN),
+    ("runs/tiny/seed", 1, TRAIN),
+    ("models/micro/num_hidden_layers", 3, TRAIN),
+    ("tokenizers/small/vocab_size", 310, TOKENS),
+    ("corpora/news/min_chars", 10, {"build_corpus": 1, **TOKENS}),
+    ("corpora/news/split/test", 0.2, {"build_corpus": 1, **TOKENS}),
+]
+
+SETTINGS = [
+    ("--set-resources", "pretrain:processes=1"),
+    ("--set-resources", "pretrain:gpu=2"),
+    ("--set-resources", "pretrain:micro_batch=2"),
+    ("--set-resources", "pretrain:zero_stage=2"),
+    ("--set-resources", "pretrain:checkpoint_seconds=1"),
+    ("--set-resources", "pretrain:nodes=2"),
+    ("--set-threads", "pretrain=1", "evaluate=1"),
+    ("--cores", "1"),
+]
+
+FILES = [
+    ("scripts/pretrain.py", {}),
+    ("seedbed/train/engine.py", {}),
+    ("scripts/build_tokens.py", {"build_tokens": 1, **TRAIN}),
+    ("scripts/evaluate.py", MEASURE),
+    ("seedbed/evaluate/samples.py", {"evaluate": 2, **PAGES}),
+    ("seedbed/report/plots.py", {"render_plots": 1, "render_study": 1}),
+    ("seedbed/report/templates/style.css", {"render_study": 1, "render_milestones": 1}),
+    ("source/texts.jsonl", {"build_corpus": 1, **TOKENS}),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), KEYS, ids=[path for path, _, _ in KEYS])
+def test_a_changed_key_reruns_what_reads_it(finished_project, path: str, value: object, expected: dict) -> None:
+    assert finished_project.planned(config=changed(finished_project.config, path, value)) == expected
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=" ".join)
+def test_how_it_is_computed_reruns_nothing(finished_project, options: tuple) -> None:
+    assert finished_project.planned(*options) == {}
+
+
+@pytest.fixture
+def edited(finished_project) -> Iterator:
+    """Append a line to a file of the finished project for the length of a test."""
+    before = {}
+
+    def edit(name: str) -> None:
+        path: Path = finished_project.folder / name
+        before[path] = path.read_bytes()
+        path.write_bytes(before[path] + (b'{"text": "x"}\n' if path.suffix == ".jsonl" else b"\n"))
+
+    yield edit
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("name", "expected"), FILES, ids=[name for name, _ in FILES])
+def test_edited_code_reruns_cheap_stages_but_no_training(finished_project, edited, name: str, expected: dict) -> None:
+    edited(name)
+    assert finished_project.planned() == expected

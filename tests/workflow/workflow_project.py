@@ -1,0 +1,122 @@
+"""A copy of the project with a configuration that runs in seconds."""
+
+import re
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "scripts", "seedbed", "profiles", "envs", "config.yaml")
+
+CONFIG = {
+    "results": "results",
+    "corpora": {
+        "news": {"source": {"files": "source/texts.jsonl"}, "split": {"valid": 0.1, "test": 0.1}, "shards": 2},
+    },
+    "tokenizers": {"small": {"corpus": "news", "vocab_size": 300}},
+    "models": {
+        "micro": {
+            "family": "llama",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+        }
+    },
+    "runs": {
+        "tiny": {
+            "corpus": "news",
+            "tokenizer": "small",
+            "model": "micro",
+            "seq_len": 32,
+            "budget": {"tokens": 8192},
+            "batch_tokens": 256,
+            "optimizer": {"lr": 0.01},
+            "validation": {"every": 8, "tokens": 1024},
+            "log_every": 4,
+        }
+    },
+    "evaluations": {
+        "perplexity": {"kind": "perplexity"},
+        "forgetting": {"kind": "forgetting", "lengths": [2, 4, 8, 16], "repeats": 4},
+        "questions": {"kind": "cmmlu", "source": {"demonstration": True}, "shots": [0]},
+        "samples": {"kind": "samples", "prompts": ["今天", "中国"], "max_new_tokens": 8},
+    },
+    "studies": {
+        "batch": {
+            "date": "2026-01-02",
+            "title": "批量 <b>Batch</b>",
+            "notes": "One.\n\nTwo & three.",
+            "base": "tiny",
+            "vary": {"batch_tokens": [256, 512]},
+            "evaluate": ["perplexity", "forgetting", "questions", "samples"],
+            "plots": [
+                {"kind": "loss"},
+                {"kind": "loss", "x": "seconds"},
+                {"kind": "forgetting", "evaluation": "forgetting"},
+                {"kind": "cmmlu", "evaluation": "questions"},
+            ],
+        }
+    },
+}
+
+
+def changed(config: dict, path: str, value: Any) -> dict:
+    """`config` with the value at a dotted path replaced, or removed where `value` is None."""
+    made = deepcopy(config)
+    *parents, last = path.split("/")
+    inner = made
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    return made
+
+
+@dataclass
+class Project:
+    """A directory to run the workflow in."""
+
+    folder: Path
+    config: dict
+
+    def command(self, *options: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", *options]
+
+    def write(self, config: dict | None = None) -> None:
+        text = yaml.safe_dump(config or self.config, allow_unicode=True, sort_keys=False)
+        (self.folder / "test.yaml").write_text(text, encoding="utf-8")
+
+    def run(self, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
+        """Run snakemake with a configuration; output and errors come as one text."""
+        self.write(config)
+        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run(self.command(*options), cwd=self.folder, **pipe)
+
+    def planned(self, *options: str, config: dict | None = None) -> dict[str, int]:
+        """How many jobs of each rule a dry run names."""
+        done = self.run("-n", *options, config=config)
+        assert done.returncode == 0, done.stdout
+        if "Nothing to be done" in done.stdout:
+            return {}
+        table = re.search(r"^job +count\n[- ]+\n((?:\w+ +\d+\n)+)", done.stdout, re.MULTILINE)[1]
+        jobs = {name: int(count) for name, count in (line.split() for line in table.splitlines())}
+        return {name: count for name, count in jobs.items() if name not in ("all", "total")}
+
+
+def make_project(folder: Path, text_file: Path) -> Project:
+    folder.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        copy = shutil.copytree if source.is_dir() else shutil.copy2
+        copy(source, folder / part)
+    (folder / "source").mkdir()
+    shutil.copy2(text_file, folder / "source")
+    project = Project(folder, deepcopy(CONFIG))
+    project.write()
+    return project
