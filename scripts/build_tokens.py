@@ -1,4 +1,4 @@
-"""Encode a corpus into memory-mapped token shards: python scripts/build_tokens.py --corpus .. --tokenizer .. --out .."""
+"""Encode a corpus into token shards: python scripts/build_tokens.py --corpus .. --tokenizer .. --out .."""
 
 from pathlib import Path
 

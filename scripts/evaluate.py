@@ -1,4 +1,4 @@
-"""Measure a trained model: python scripts/evaluate.py --evaluation forgetting --run results/runs/tiny --tokens .. --out .."""
+"""Measure a trained model: python scripts/evaluate.py --evaluation forgetting --run .. --tokens .. --out .."""
 
 from pathlib import Path
 

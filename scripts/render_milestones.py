@@ -1,4 +1,4 @@
-"""Write the index of all studies: python scripts/render_milestones.py --config config.yaml --results results --out .."""
+"""Write the index of all studies: python scripts/render_milestones.py --results results --out .."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Write the report of a study: python scripts/render_study.py --study batch-size --results .. --table .. --plots .. --out .."""
+"""Write the report of a study: python scripts/render_study.py --study batch-size --results .. --plots .. --out .."""
 
 from pathlib import Path
 

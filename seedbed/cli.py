@@ -22,7 +22,9 @@ def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser
     if kind:
         made.add_argument(f"--{kind}", dest="name", required=True, help=f"name of the {kind}")
         made.add_argument("--spec", help=f"the {kind} as JSON, in place of a configuration file")
-        made.add_argument("--config", type=Path, default=Path("config.yaml"), help=f"configuration file with the {kind}")
+        made.add_argument(
+            "--config", type=Path, default=Path("config.yaml"), help=f"configuration file with the {kind}"
+        )
     return made
 
 
@@ -63,7 +65,7 @@ class Reporter:
 
 @contextmanager
 def reporting(log: Path | None) -> Iterator[Reporter]:
-    """Run a script's work: a user's mistake ends it with one line, anything else with its traceback; both are logged."""
+    """Run a script's work: a user's mistake ends it with one line, else there is a traceback; both are logged."""
     report = Reporter(log)
     try:
         yield report

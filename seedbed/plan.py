@@ -104,10 +104,12 @@ class Plan:
             refer(f"{where}.init.run", run.init.run, self.runs, "run")
         positions = run.model.max_position_embeddings
         if positions is not None and positions < run.seq_len:
-            raise SeedbedError(f"config: {where}: seq_len {run.seq_len} does not fit the {positions} positions of its model")
+            raise SeedbedError(
+                f"config: {where}: seq_len {run.seq_len} does not fit the {positions} positions of its model"
+            )
         if run.budget.tokens and run.budget.tokens < run.batch_tokens:
             raise SeedbedError(
-                f"config: {where}.budget.tokens: {run.budget.tokens} is less than one batch of {run.batch_tokens} tokens"
+                f"config: {where}.budget.tokens: {run.budget.tokens} is less than a batch of {run.batch_tokens} tokens"
             )
 
     def check_init_order(self) -> None:
@@ -128,7 +130,10 @@ class Plan:
             refer(f"{where}.plots.{index}.evaluation", plot.evaluation, study.evaluate, "evaluation of this study")
             kind = self.config.evaluations[plot.evaluation].kind
             if kind != plot.kind:
-                raise SeedbedError(f"config: {where}.plots.{index}: a plot of kind {plot.kind!r} needs such an evaluation; {plot.evaluation!r} is of kind {kind!r}")
+                raise SeedbedError(
+                    f"config: {where}.plots.{index}: a plot of kind {plot.kind!r} needs such an evaluation; "
+                    f"{plot.evaluation!r} is of kind {kind!r}"
+                )
 
     # --- specs: what each stage reads ---------------------------------------------------------------------------------
 
@@ -178,7 +183,9 @@ def labelled(values: list | dict[str, Any]) -> dict[str, Any]:
         return values
     for value in values:
         if isinstance(value, list | dict):
-            raise SeedbedError(f"config: vary: a value that is not a plain one needs a label: write {{label: value}}, found {value!r}")
+            raise SeedbedError(
+                f"config: vary: a value that is not a plain one needs a label: write {{label: value}}, found {value!r}"
+            )
     return {label(value): value for value in values}
 
 

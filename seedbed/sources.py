@@ -202,12 +202,12 @@ def documents(spec: dict, downloaded: Path | None = None) -> Iterator[str]:
 
 
 def file_documents(spec: dict, name: str, stream: BinaryIO) -> Iterator[str]:
-    kind = spec["format"] if spec["format"] != "auto" else format_of(source_name(spec, name))
+    kind = spec["format"] if spec["format"] != "auto" else format_of(name)
     if kind is None:
         known = ", ".join(FORMATS)
         raise SeedbedError(f"{name}: its name does not tell the format ({known}); set `format` of the corpus")
     with damage_reported(name):
-        stream = decompressed(source_name(spec, name), stream)
+        stream = decompressed(name, stream)
         match kind:
             case "text":
                 yield decode(name, stream.read())
@@ -218,12 +218,6 @@ def file_documents(spec: dict, name: str, stream: BinaryIO) -> Iterator[str]:
                     yield "\n".join(line.rstrip("\r\n") for line in block)
             case _:
                 yield from rendered(READERS[kind](name, stream), spec["text"], name)
-
-
-def source_name(spec: dict, name: str) -> str:
-    """The name that tells the format: a download without members is kept under its checksum, its URL has the name."""
-    source = spec["source"]
-    return source["url"] if source.get("url") and not source.get("member") else name
 
 
 def decode(name: str, raw: bytes, first_line: int = 1) -> str:

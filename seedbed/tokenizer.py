@@ -139,6 +139,6 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
 
 def shards(corpus: Path, split: str) -> list[Path]:
     """Document shards of one split of a built corpus, in order."""
-    return [corpus / "documents" / shard["file"] for shard in read_json(corpus / "stats.json")["splits"][split]["shards"]]
-
-
+    return [
+        corpus / "documents" / shard["file"] for shard in read_json(corpus / "stats.json")["splits"][split]["shards"]
+    ]

@@ -90,7 +90,9 @@ class TokenSplit:
         self.documents, self.bytes, self.words = entry["documents"], entry["bytes"], entry["words"]
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
-        self.parts = [map_shard(Path(folder) / "shards" / shard["file"], dtype, shard["tokens"]) for shard in entry["shards"]]
+        self.parts = [
+            map_shard(Path(folder) / "shards" / shard["file"], dtype, shard["tokens"]) for shard in entry["shards"]
+        ]
         self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
 
     def __len__(self) -> int:
@@ -111,7 +113,9 @@ class TokenSplit:
     @cached_property
     def document_ends(self) -> np.ndarray:
         """Positions of the end-of-sequence tokens, int64 [documents]."""
-        found = [np.flatnonzero(part == self.eos_id) + start for part, start in zip(self.parts, self.starts, strict=False)]
+        found = [
+            np.flatnonzero(part == self.eos_id) + start for part, start in zip(self.parts, self.starts, strict=False)
+        ]
         return np.concatenate(found)
 
     def each_document(self) -> Iterator[np.ndarray]:
@@ -140,7 +144,8 @@ class Windows:
     def __post_init__(self) -> None:
         if not self.per_epoch:
             raise SeedbedError(
-                f"{self.split.name}: {len(self.split)} tokens are fewer than one window of seq_len {self.seq_len} and its targets"
+                f"{self.split.name}: {len(self.split)} tokens are fewer than one window of seq_len {self.seq_len} "
+                "and its targets"
             )
 
     @property

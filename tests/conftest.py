@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 from pathlib import Path
 
 # Tests of DeepSpeed run on the CPU everywhere.
@@ -10,25 +9,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import pytest
+from support import corpus_spec, saved_model, sentences
 
-from seedbed.config import Corpus
 from seedbed.corpus import build_corpus
-from seedbed.plan import dump
 from seedbed.sources import documents
 from seedbed.tokenizer import build_tokenizer
 from seedbed.tokens import build_tokens
-
-WORDS = "中国 北京 经济 发展 今天 记者 报道 企业 改革 人民 工作 社会 问题 国家 建设 群众 科技 教育 农村 市场".split()
-
-
-def sentences(seed: int, count: int) -> str:
-    """Text with some structure to learn: words of a small vocabulary, each preferring a few successors."""
-    generator = random.Random(seed)
-    word, made = generator.choice(WORDS), []
-    for number in range(1, count + 1):
-        word = WORDS[(WORDS.index(word) * 3 + generator.choice([1, 2, 5])) % len(WORDS)]
-        made.append(word + ("。\n" if number % 11 == 0 else "，" if number % 4 == 0 else ""))
-    return "".join(made).strip()
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +27,6 @@ def text_file(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
     path = tmp_path_factory.mktemp("source") / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), encoding="utf-8")
     return path
-
-
-def corpus_spec(**changes: object) -> dict:
-    """The spec of a corpus with local files, some keys changed."""
-    fields = {"source": {"files": "unused"}, "split": {"valid": 0.1, "test": 0.1}, "shards": 2} | changes
-    return dump(Corpus.model_validate(fields))
 
 
 @pytest.fixture(scope="session")
@@ -76,21 +56,3 @@ def tokens(corpus: Path, tokenizer: Path, tmp_path_factory: pytest.TempPathFacto
 def model_folder(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained Llama with the tokenizer, as a run exports it."""
     return saved_model(tokenizer, tmp_path_factory.mktemp("model") / "model")
-
-
-def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: object) -> Path:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from seedbed.objectives.lm import export
-
-    torch.manual_seed(0)
-    shapes = {
-        "llama": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
-        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
-    }
-    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = AutoConfig.for_model(family, vocab_size=300, **special, **shapes[family] | fields)
-    folder.mkdir(parents=True, exist_ok=True)
-    export(AutoModelForCausalLM.from_config(config), tokenizer, folder)
-    return folder

@@ -19,7 +19,15 @@ SHAPES = [
         "mlp_bias": True,
     },
     {"family": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4},
-    {"family": "gpt2", "n_embd": 48, "n_layer": 2, "n_head": 4, "n_inner": 100, "n_positions": 77, "tie_word_embeddings": False},
+    {
+        "family": "gpt2",
+        "n_embd": 48,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_inner": 100,
+        "n_positions": 77,
+        "tie_word_embeddings": False,
+    },
     # GPT-2 small, 124 M (Radford et al. 2019)
     {"family": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024},
 ]
@@ -40,7 +48,13 @@ def test_gpt2_small_has_124_million() -> None:
 
 
 def test_the_field_log_model_has_83_million() -> None:
-    fields = {"family": "llama", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+    fields = {
+        "family": "llama",
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+    }
     assert round(architecture(fields).parameters(32000, 1024) / 1e6, 1) == 83.1
 
 

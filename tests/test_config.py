@@ -41,7 +41,11 @@ MISTAKES = [
     ("runs.tiny.optimizer.lr", -1, ["runs.tiny.optimizer.lr", "greater than 0", "-1"]),
     ("runs.tiny.optimizer.lr", float("nan"), ["runs.tiny.optimizer.lr", "nan"]),
     ("runs.tiny.schedule", {"kind": "cosin"}, ["runs.tiny.schedule.kind", "'cosin'", "did you mean 'cosine'"]),
-    ("runs.tiny.schedule", {"kind": "linear", "warmup_steps": 1, "warmup_ratio": 0.1}, ["runs.tiny.schedule", "found both"]),
+    (
+        "runs.tiny.schedule",
+        {"kind": "linear", "warmup_steps": 1, "warmup_ratio": 0.1},
+        ["runs.tiny.schedule", "found both"],
+    ),
     ("runs.tiny.precision", "fp8", ["runs.tiny.precision", "'fp8'", "fp32"]),
     ("runs.tiny.budget", {}, ["runs.tiny.budget", "exactly one of tokens, steps, epochs"]),
     ("runs.tiny.batch_tokens", 5000, ["runs.tiny", "5000", "seq_len 256", "4864 or 5120"]),
@@ -95,7 +99,9 @@ def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_default_explains_every_key_of_a_run() -> None:
-    assert set(DEFAULT["runs"]["tiny"]) == set(Config.model_fields["runs"].annotation.__args__[1].model_fields) - {"init"}
+    assert set(DEFAULT["runs"]["tiny"]) == set(Config.model_fields["runs"].annotation.__args__[1].model_fields) - {
+        "init"
+    }
 
 
 def test_the_schema_is_in_step() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import corpus_spec
+from support import corpus_spec
 
 from seedbed import corpus as corpus_module
 from seedbed.corpus import build_corpus, normalise, quantiles, read_documents, shuffle, split_of

@@ -39,4 +39,6 @@ def test_the_slurm_plugin_is_new_enough() -> None:
 
 
 def test_no_two_requirements_files_disagree() -> None:
-    assert not {line.split("==")[0] for line in pins("requirements.txt")} & {line.split("==")[0] for line in pins("requirements-dev.txt")}
+    assert not {line.split("==")[0] for line in pins("requirements.txt")} & {
+        line.split("==")[0] for line in pins("requirements-dev.txt")
+    }

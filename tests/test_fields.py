@@ -4,7 +4,8 @@ from seedbed.fields import format_count, parse_count
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"), [(7, 7), ("64Ki", 65536), ("64k", 64000), ("1.5M", 1_500_000), ("1e6", 10**6), (2.0, 2), ("3 Gi", 3 * 2**30)]
+    ("written", "meant"),
+    [(7, 7), ("64Ki", 65536), ("64k", 64000), ("1.5M", 1_500_000), ("1e6", 10**6), (2.0, 2), ("3 Gi", 3 * 2**30)],
 )
 def test_counts_are_read(written: object, meant: int) -> None:
     assert parse_count(written) == meant

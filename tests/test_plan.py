@@ -55,14 +55,22 @@ def test_mappings_are_varied_under_a_label() -> None:
         ("studies.batch-size.evaluate", ["perplex"], "no evaluation is called 'perplex'; did you mean 'perplexity'"),
         ("runs.tiny.init", {"run": "tinny"}, "runs.tiny.init.run: no run is called 'tinny'"),
         ("runs.tiny.init", {"run": "tiny"}, "cyclic: tiny -> tiny"),
-        ("runs.tiny.budget", {"tokens": 100}, "100 is less than one batch of 2048"),
+        ("runs.tiny.budget", {"tokens": 100}, "100 is less than a batch of 2048"),
         ("models.tiny.max_position_embeddings", 128, "seq_len 256 does not fit the 128 positions"),
         ("studies.batch-size.vary", {"batch_token": [1]}, "batch_token: unknown key; did you mean 'batch_tokens'"),
         ("studies.batch-size.vary", {"batch_tokens": [100]}, "vary.batch_tokens: batch_tokens 100 does not divide"),
         ("studies.batch-size.vary", {"schedule": [{"kind": "linear"}]}, "needs a label"),
         ("studies.batch-size.vary", {"seq_len.x": [1]}, "seq_len is not a mapping"),
-        ("studies.batch-size.plots", [{"kind": "cmmlu", "evaluation": "forgetting"}], "'forgetting' is of kind 'forgetting'"),
-        ("studies.batch-size.plots", [{"kind": "forgetting", "evaluation": "none"}], "no evaluation of this study is called 'none'"),
+        (
+            "studies.batch-size.plots",
+            [{"kind": "cmmlu", "evaluation": "forgetting"}],
+            "'forgetting' is of kind 'forgetting'",
+        ),
+        (
+            "studies.batch-size.plots",
+            [{"kind": "forgetting", "evaluation": "none"}],
+            "no evaluation of this study is called 'none'",
+        ),
     ],
 )
 def test_what_leads_nowhere_is_one_line(path: str, value: object, told: str) -> None:

@@ -25,14 +25,27 @@ def test_help_tells_every_option(script: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_nothing_heavy_is_loaded_at_the_start(script: Path) -> None:
-    code = f"import runpy, sys; runpy.run_path({str(script)!r}, run_name='imported'); print(*{HEAVY!r} & set(sys.modules))"
+    code = (
+        f"import runpy, sys; runpy.run_path({str(script)!r}, run_name='imported'); print(*{HEAVY!r} & set(sys.modules))"
+    )
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 
 
 def test_a_name_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    options = ("--run", "tinny", "--tokens", "x", "--tokenizer", "x", "--out", str(tmp_path), "--log", str(tmp_path / "log"))
+    options = (
+        "--run",
+        "tinny",
+        "--tokens",
+        "x",
+        "--tokenizer",
+        "x",
+        "--out",
+        str(tmp_path),
+        "--log",
+        str(tmp_path / "log"),
+    )
     done = run("scripts/pretrain.py", *options)
     assert done.returncode == 1
     assert done.stderr == "error: config.yaml: no run is called 'tinny'; did you mean 'tiny'?\n"

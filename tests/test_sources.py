@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import zstandard
-from conftest import corpus_spec
+from support import corpus_spec
 
 from seedbed import sources
 from seedbed.errors import SeedbedError
@@ -225,7 +225,9 @@ def wheel_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with zipfile.ZipFile(folder / "textwheel-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("textwheel/texts.jsonl", JSONL)
         archive.writestr("textwheel-1.0.dist-info/METADATA", metadata)
-        archive.writestr("textwheel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "textwheel-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr("textwheel-1.0.dist-info/RECORD", "")
     for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": "/dev/null"}.items():
         monkeypatch.setenv(name, value)

@@ -9,7 +9,18 @@ from seedbed.errors import SeedbedError
 from seedbed.files import read_json
 from seedbed.tokenizer import build_tokenizer, load_for_encoding, sample, shards
 
-ODD = ["", " ", "\n\n\t ", "  two  spaces ", "don't 1998 x_y", "ü̈ﬁ①Ａ\u3000", "\u0000\ufeff\u200b", "🤔👩‍🔬", "<|eos|>", "你好，世界。<|pad|>"]
+ODD = [
+    "",
+    " ",
+    "\n\n\t ",
+    "  two  spaces ",
+    "don't 1998 x_y",
+    "ü̈ﬁ①Ａ\u3000",
+    "\u0000\ufeff\u200b",
+    "🤔👩‍🔬",
+    "<|eos|>",
+    "你好，世界。<|pad|>",
+]
 
 
 def foreign(source: Path | str, **changes: object) -> dict:
@@ -91,7 +102,9 @@ def test_a_sentencepiece_model_is_adopted(tmp_path: Path, texts: list[str]) -> N
 def test_a_tokenizer_without_an_end_needs_one_named(tmp_path: Path) -> None:
     plain = Tokenizer(models.BPE())
     plain.pre_tokenizer = pre_tokenizers.ByteLevel()
-    plain.train_from_iterator(["abc"], trainers.BpeTrainer(vocab_size=300, special_tokens=["[END]"], show_progress=False))
+    plain.train_from_iterator(
+        ["abc"], trainers.BpeTrainer(vocab_size=300, special_tokens=["[END]"], show_progress=False)
+    )
     PreTrainedTokenizerFast(tokenizer_object=plain).save_pretrained(tmp_path / "plain")
     with pytest.raises(SeedbedError, match="no end-of-sequence token"):
         build_tokenizer(foreign(tmp_path / "plain"), None, tmp_path / "x")

@@ -68,7 +68,11 @@ def test_every_index_goes_to_its_own_place(size: int) -> None:
 
 
 def test_seed_and_epoch_change_the_order() -> None:
-    orders = {(seed, epoch): tuple(permuted(i, 500, seed, epoch) for i in range(500)) for seed in range(3) for epoch in range(3)}
+    orders = {
+        (seed, epoch): tuple(permuted(i, 500, seed, epoch) for i in range(500))
+        for seed in range(3)
+        for epoch in range(3)
+    }
     assert len(set(orders.values())) == 9
     assert tuple(range(500)) not in orders.values()
 

@@ -59,7 +59,9 @@ def load_questions(source: dict) -> tuple[dict[str, list[Question]], dict[str, l
     subjects = sorted(path.stem for path in (folder / "test").glob("*.csv"))
     if not subjects:
         raise SeedbedError(f"{folder}: no test/<subject>.csv there")
-    read = {split: {name: read_csv(folder / split / f"{name}.csv", name) for name in subjects} for split in ("dev", "test")}
+    read = {
+        split: {name: read_csv(folder / split / f"{name}.csv", name) for name in subjects} for split in ("dev", "test")
+    }
     return read["dev"], read["test"]
 
 
@@ -78,7 +80,9 @@ def hub_questions(source: dict) -> tuple[dict, dict]:
 
     try:
         names = datasets.get_dataset_config_names(source["hub"], revision=source["revision"])
-        loaded = {name: datasets.load_dataset(source["hub"], name, revision=source["revision"]) for name in sorted(names)}
+        loaded = {
+            name: datasets.load_dataset(source["hub"], name, revision=source["revision"]) for name in sorted(names)
+        }
     except Exception as error:  # the hub client raises its own, urllib's and fsspec's
         raise SeedbedError(f"hub dataset {source['hub']}: {str(error).splitlines()[0]}") from None
     read = {
@@ -106,7 +110,7 @@ def questions(records: Iterable[dict], subject: str, where: str) -> list[Questio
 
 
 def answer(subject: Subject, dev: dict, test: dict, shots: int, batch_size: int) -> list[dict]:
-    """One row per test question: what was asked, predicted and right, the four log-probabilities, the shots that fit."""
+    """One row per test question: asked, predicted and right, the four log-probabilities, the shots that fit."""
     asked = [(question, *prompt_ids(subject, dev[name], question, shots)) for name in test for question in test[name]]
     rows = [None] * len(asked)
     order = sorted(range(len(asked)), key=lambda number: -len(asked[number][1]))  # batches of like lengths
@@ -118,7 +122,9 @@ def answer(subject: Subject, dev: dict, test: dict, shots: int, batch_size: int)
     return rows
 
 
-def prompt_ids(subject: Subject, dev: list[Question], question: Question, shots: int) -> tuple[list[int], list[int], int]:
+def prompt_ids(
+    subject: Subject, dev: list[Question], question: Question, shots: int
+) -> tuple[list[int], list[int], int]:
     """Ids of the prompt, ids of the four answers after it, and the number of shots that fit."""
     subject_name = CHINESE_NAMES.get(question.subject, question.subject)
     head = f"以下是关于{subject_name}的单项选择题，请直接给出正确答案的选项。\n\n"
@@ -141,7 +147,9 @@ def option_ids(subject: Subject, prompt: str, ids: list[int]) -> list[int]:
         # A tokenizer may merge the letter with the end of the prompt; then its own token stands for it.
         found.append(longer[len(ids)] if longer[: len(ids)] == ids and len(longer) > len(ids) else alone[0])
     if len(set(found)) < len(LETTERS):
-        raise SeedbedError(f"the tokenizer gives the answers {', '.join(LETTERS)} the tokens {found}, which do not differ")
+        raise SeedbedError(
+            f"the tokenizer gives the answers {', '.join(LETTERS)} the tokens {found}, which do not differ"
+        )
     return found
 
 

@@ -108,7 +108,7 @@ def zone(copy: float, lm: float, p: float) -> str:
 
 
 def boundaries(points: list[dict]) -> dict:
-    """The greatest length up to which every shorter one is in the fine zone, and in the fine or coarse one (0: none)."""
+    """The length up to which all are in the fine zone, and up to which all are in the fine or coarse one (0: none)."""
     measured = sorted((point for point in points if point["measurable"]), key=lambda point: point["length"])
     found = {"fine": 0, "coarse": 0}
     for name, zones in (("fine", ("fine",)), ("coarse", ("fine", "coarse"))):

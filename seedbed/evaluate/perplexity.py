@@ -43,7 +43,9 @@ def score_documents(
         if max_tokens and tokens >= max_tokens:
             break
     nats = np.zeros(len(documents))
-    pieces = [piece for number, ids in enumerate(documents) for piece in windows(number, ids, split.eos_id, window, stride)]
+    pieces = [
+        piece for number, ids in enumerate(documents) for piece in windows(number, ids, split.eos_id, window, stride)
+    ]
     pieces.sort(key=lambda piece: -len(piece[1]))  # batches of like lengths
     for batch in batched(pieces, batch_size):
         for (number, _, _), loss in zip(batch, losses(subject, batch), strict=True):

@@ -7,7 +7,8 @@ from seedbed.evaluate.subject import Subject
 
 def measure(spec: dict, subject: Subject) -> tuple[dict, list[dict]]:
     samples = [
-        {"prompt": prompt, "continuation": continued(subject, prompt, spec["max_new_tokens"])} for prompt in spec["prompts"]
+        {"prompt": prompt, "continuation": continued(subject, prompt, spec["max_new_tokens"])}
+        for prompt in spec["prompts"]
     ]
     return {"samples": samples}, samples
 

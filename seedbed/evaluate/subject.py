@@ -35,8 +35,9 @@ class Subject:
     def split(self, name: str) -> TokenSplit:
         split = TokenSplit(self.tokens, name)
         if split.vocab_size > self.model.config.vocab_size:
+            own = self.model.config.vocab_size
             raise SeedbedError(
-                f"{self.folder}: its vocabulary of {self.model.config.vocab_size} is smaller than the {split.vocab_size} of {self.tokens}"
+                f"{self.folder}: its vocabulary of {own} is smaller than the {split.vocab_size} of {self.tokens}"
             )
         return split
 
@@ -47,7 +48,7 @@ class Subject:
 
     @torch.inference_mode()
     def logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Next-token logits [batch, length, vocabulary] of tokens [batch, length], padded on the right or not at all."""
+        """Next-token logits [batch, length, vocabulary] of tokens [batch, length], padded on the right if at all."""
         return self.model(input_ids=tokens.to(self.model.device), use_cache=False).logits.float()
 
 

@@ -66,7 +66,9 @@ def load_model(folder: Path, vocab_size: int) -> torch.nn.Module:
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
     if model.config.vocab_size < vocab_size:
-        raise SeedbedError(f"{folder}: its vocabulary of {model.config.vocab_size} is smaller than the data's, {vocab_size}")
+        raise SeedbedError(
+            f"{folder}: its vocabulary of {model.config.vocab_size} is smaller than the data's, {vocab_size}"
+        )
     return model
 
 

@@ -11,7 +11,6 @@ from seedbed.report.gather import Gathered
 from seedbed.report.plots import plot_name
 
 
-
 def environment() -> Environment:
     made = Environment(loader=PackageLoader("seedbed.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"percent": percent, "seconds": duration, "count": big, "paragraphs": paragraphs, "number": number}
@@ -21,17 +20,23 @@ def environment() -> Environment:
 def study_page(study: Gathered, plots: Path) -> str:
     """The report of one study; `plots` is the directory of its SVG files."""
     spec = study.spec
-    return environment().get_template("study.html").render(
-        spec=spec,
-        title=spec["title"],
-        labels=study.labels,
-        summaries={run: study.summary(run) for run in study.runs},
-        provenance={run: study.provenance(run) for run in study.runs},
-        plots=[(plot, Markup((plots / f"{plot_name(plot)}.svg").read_text(encoding="utf-8"))) for plot in spec["plots"]],
-        perplexity=by_run(study, "perplexity"),
-        forgetting=by_run(study, "forgetting"),
-        cmmlu=by_run(study, "cmmlu"),
-        samples=by_run(study, "samples"),
+    return (
+        environment()
+        .get_template("study.html")
+        .render(
+            spec=spec,
+            title=spec["title"],
+            labels=study.labels,
+            summaries={run: study.summary(run) for run in study.runs},
+            provenance={run: study.provenance(run) for run in study.runs},
+            plots=[
+                (plot, Markup((plots / f"{plot_name(plot)}.svg").read_text(encoding="utf-8"))) for plot in spec["plots"]
+            ],
+            perplexity=by_run(study, "perplexity"),
+            forgetting=by_run(study, "forgetting"),
+            cmmlu=by_run(study, "cmmlu"),
+            samples=by_run(study, "samples"),
+        )
     )
 
 

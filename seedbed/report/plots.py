@@ -22,7 +22,14 @@ from seedbed.files import write_text
 from seedbed.report.gather import Gathered
 
 INK = "#010203"  # stands for currentColor until the SVG is written
-COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"]  # Okabe and Ito: safe for colour-blind eyes
+COLOURS = [
+    "#0072b2",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#d55e00",
+]  # Okabe and Ito: safe for colour-blind eyes
 AXES = {"tokens": "training tokens", "steps": "steps", "seconds": "training time"}
 
 STYLE = {
@@ -37,7 +44,10 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.2,
-    **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")},
+    **{
+        key: INK
+        for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
+    },
 }
 
 
@@ -61,7 +71,9 @@ def loss_figure(study: Gathered, plot: dict) -> Figure:
         x, loss = np.array([line[key] for line in lines]), smoothed([line["loss"] for line in lines], plot["smooth"])
         axes.plot(x, loss, color=colour, linewidth=1.2, label=study.labels[run])
         valid = [line for line in lines if "valid_loss" in line]
-        axes.plot([line[key] for line in valid], [line["valid_loss"] for line in valid], "o", color=colour, markersize=4)
+        axes.plot(
+            [line[key] for line in valid], [line["valid_loss"] for line in valid], "o", color=colour, markersize=4
+        )
     axes.plot([], [], "-", color=INK, linewidth=1.2, label="training")
     axes.plot([], [], "o", color=INK, markersize=4, label="validation")
     axes.set_xlabel(AXES[plot["x"]])
@@ -156,6 +168,6 @@ def write_svg(figure: Figure, path: Path) -> None:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     for old in set(re.findall(r'id="([^"]+)"', svg)):
-        svg = svg.replace(f'id="{old}"', f'id="{path.stem}-{old}"').replace(f"#{old}\"", f"#{path.stem}-{old}\"")
+        svg = svg.replace(f'id="{old}"', f'id="{path.stem}-{old}"').replace(f'#{old}"', f'#{path.stem}-{old}"')
         svg = svg.replace(f"url(#{old})", f"url(#{path.stem}-{old})")
     write_text(path, svg)

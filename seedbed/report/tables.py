@@ -18,12 +18,18 @@ def row(study: Gathered, variant: dict) -> dict:
     facts["peak_memory_bytes"] = summary["peak_memory_bytes"].get("device", summary["peak_memory_bytes"]["host"])
     for name in study.of_kind("perplexity"):
         for split, scores in study.evaluation(run, name)["splits"].items():
-            facts |= {f"{name}.{split}.{key}": scores[key] for key in ("perplexity", "loss", "unigram_loss", "bits_per_byte", "word_loss")}
+            facts |= {
+                f"{name}.{split}.{key}": scores[key]
+                for key in ("perplexity", "loss", "unigram_loss", "bits_per_byte", "word_loss")
+            }
     for name in study.of_kind("forgetting"):
         for text, curve in study.evaluation(run, name)["curves"].items():
             facts |= {f"{name}.{text}.{zone}": length for zone, length in curve["zones"].items()}
     for name in study.of_kind("cmmlu"):
         for shots, scores in study.evaluation(run, name)["shots"].items():
             facts |= {f"{name}.{shots}-shot.{key}": scores[key] for key in ("micro", "macro")}
-            facts |= {f"{name}.{shots}-shot.{side}": value for side, value in zip(("low", "high"), scores["interval"], strict=True)}
+            facts |= {
+                f"{name}.{shots}-shot.{side}": value
+                for side, value in zip(("low", "high"), scores["interval"], strict=True)
+            }
     return facts

@@ -17,7 +17,9 @@ def folder_of(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def save(root: Path, step: int, write: Callable[[Path, str], None], facts: dict, leader: bool, barrier: Callable) -> None:
+def save(
+    root: Path, step: int, write: Callable[[Path, str], None], facts: dict, leader: bool, barrier: Callable
+) -> None:
     """Save a checkpoint; every rank calls this.
 
     `write(root, tag)` writes this rank's files below root/tag; `facts` go into the manifest.

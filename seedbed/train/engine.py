@@ -55,7 +55,13 @@ def start_distributed(execution: Execution) -> tuple[int, int]:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logging.set_log_level_from_string("error")
     if "RANK" not in os.environ:
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+        os.environ |= {
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "0",
+        }
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=timedelta(minutes=30))
     return rank, world
@@ -76,9 +82,15 @@ class Trainer:
         self.precision = manifest["precision"] if manifest else resolved_precision(self.job.spec["precision"])
         self.build(manifest)
         self.stop_signal = None
-        previous = {name: signal.signal(name, self.on_signal) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+        previous = {
+            name: signal.signal(name, self.on_signal) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        }
         try:
-            self.log = MetricsLog(self.job.store, self.job.events, self.job.name, self.step, self.batching.steps) if self.rank == 0 else None
+            self.log = (
+                MetricsLog(self.job.store, self.job.events, self.job.name, self.step, self.batching.steps)
+                if self.rank == 0
+                else None
+            )
             self.train_steps()
         finally:
             for name, handler in previous.items():
@@ -96,8 +108,8 @@ class Trainer:
         layout = self.layout()
         if found[0] and found[0]["layout"] != layout:
             raise SeedbedError(
-                f"{self.job.name}: its checkpoint at step {found[0]['step']} was written by {describe(found[0]['layout'])}; "
-                f"found {describe(layout)}: go on with the former"
+                f"{self.job.name}: its checkpoint at step {found[0]['step']} was written by "
+                f"{describe(found[0]['layout'])}; found {describe(layout)}: go on with the former"
             )
         return found[0]
 
@@ -168,7 +180,9 @@ class Trainer:
                 self.save()
                 saved, started = time.monotonic(), time.perf_counter()
             if stop and not last:
-                raise SeedbedError(f"{self.job.name}: stopped by a signal after step {self.step}; the same command goes on")
+                raise SeedbedError(
+                    f"{self.job.name}: stopped by a signal after step {self.step}; the same command goes on"
+                )
 
     def clip_gradients(self) -> None:
         if self.clips_itself and self.engine.is_gradient_accumulation_boundary():
@@ -208,7 +222,9 @@ class Trainer:
         dist.all_reduce(loss, op=dist.ReduceOp.SUM)
         loss = loss.item() / self.world
         if loss != loss:
-            raise SeedbedError(f"{self.job.name}: the loss is not a number at step {self.step}; try a smaller optimizer.lr")
+            raise SeedbedError(
+                f"{self.job.name}: the loss is not a number at step {self.step}; try a smaller optimizer.lr"
+            )
         valid_loss = self.validation_loss() if validate else None
         if self.rank == 0:
             line = {
@@ -284,7 +300,8 @@ class Trainer:
             "identity": self.job.identity,
             "spec": self.job.spec,
             "precision": self.precision,
-            "execution": self.job.execution.__dict__ | {"micro_batch": self.batching.micro_batch, "accumulation": self.batching.accumulation},
+            "execution": self.job.execution.__dict__
+            | {"micro_batch": self.batching.micro_batch, "accumulation": self.batching.accumulation},
             "inputs": self.job.inputs,
             "git": git_revision(),
             "software": software(),
@@ -314,7 +331,8 @@ pipeline_tag: text-generation
 
 A {job.spec["model"]["family"]} language model of {summary["parameters"]:,} parameters, trained from zero by Seedbed on
 {summary["tokens"]:,} tokens ({summary["epochs"]:.2f} epochs, {config["splits"]["train"]["documents"]:,} documents).
-Validation loss {summary["valid_loss"]:.4f} nats per token, {summary["seconds"]:.0f} seconds on {summary["devices"]} device(s).
+Validation loss {summary["valid_loss"]:.4f} nats per token,
+{summary["seconds"]:.0f} s on {summary["devices"]} device(s).
 
 Identity `{job.identity}`; configuration:
 

@@ -23,12 +23,14 @@ class Execution:
         if self.zero_stage not in (0, 1, 2):
             raise SeedbedError(f"zero_stage: found {self.zero_stage}, expected 0, 1 or 2")
         if self.processes < 1 or self.micro_batch < 0:
-            raise SeedbedError(f"processes {self.processes} and micro_batch {self.micro_batch}: expected at least 1 and 0")
+            raise SeedbedError(
+                f"processes {self.processes} and micro_batch {self.micro_batch}: expected at least 1 and 0"
+            )
 
 
 @dataclass(frozen=True)
 class Batching:
-    """`steps` steps of `per_step` sequences, as `accumulation` micro-batches of `micro_batch` on each of `processes`."""
+    """`steps` steps of `per_step` sequences: `accumulation` micro-batches of `micro_batch` on each of `processes`."""
 
     steps: int
     per_step: int
@@ -43,7 +45,9 @@ class Batching:
         """Numbers of the sequences that `rank` computes in a step, a range for each micro-batch."""
         stride = self.micro_batch * self.processes
         first = step * self.per_step + rank * self.micro_batch
-        return [range(first + part * stride, first + part * stride + self.micro_batch) for part in range(self.accumulation)]
+        return [
+            range(first + part * stride, first + part * stride + self.micro_batch) for part in range(self.accumulation)
+        ]
 
     @staticmethod
     def of(spec: dict, execution: Execution, epoch_sequences: int) -> "Batching":
@@ -51,12 +55,27 @@ class Batching:
 
         Raises SeedbedError, with the nearest numbers that fit, when the batch does not divide.
         """
-        per_step, processes, micro_batch = spec["batch_tokens"] // spec["seq_len"], execution.processes, execution.micro_batch
-        share = divided(per_step, processes, f"batch_tokens {spec['batch_tokens']} is {per_step} sequences of {spec['seq_len']}, which {processes} processes", "processes")
+        per_step, processes, micro_batch = (
+            spec["batch_tokens"] // spec["seq_len"],
+            execution.processes,
+            execution.micro_batch,
+        )
+        share = divided(
+            per_step,
+            processes,
+            f"batch_tokens {spec['batch_tokens']} is {per_step} sequences of {spec['seq_len']}, "
+            f"which {processes} processes",
+            "processes",
+        )
         if not micro_batch:
             fitting = max(1, AUTOMATIC_TOKENS // spec["seq_len"])
             micro_batch = max(size for size in range(1, min(share, fitting) + 1) if share % size == 0)
-        divided(share, micro_batch, f"each process has {share} sequences of a batch, which micro_batch {micro_batch}", "micro_batch")
+        divided(
+            share,
+            micro_batch,
+            f"each process has {share} sequences of a batch, which micro_batch {micro_batch}",
+            "micro_batch",
+        )
         steps = Budget(**spec["budget"]).step_count(spec["batch_tokens"], epoch_sequences * spec["seq_len"])
         return Batching(steps, per_step, micro_batch, processes)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import saved_model
+from support import saved_model
 
 from seedbed.config import CMMLU
 from seedbed.errors import SeedbedError

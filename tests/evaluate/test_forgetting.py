@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import saved_model
+from support import saved_model
 
 from seedbed.config import Forgetting
 from seedbed.evaluate.forgetting import measure
@@ -13,7 +13,9 @@ LENGTHS = [2, 4, 8, 16, 32]
 
 
 def spec(**changes: object) -> dict:
-    return dump(Forgetting.model_validate({"kind": "forgetting", "lengths": LENGTHS, "repeats": 8, "split": "train", **changes}))
+    return dump(
+        Forgetting.model_validate({"kind": "forgetting", "lengths": LENGTHS, "repeats": 8, "split": "train", **changes})
+    )
 
 
 class Copier(Subject):

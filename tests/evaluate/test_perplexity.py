@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import saved_model
+from support import saved_model
 
 from seedbed.config import Perplexity
 from seedbed.evaluate.perplexity import measure, windows
@@ -16,7 +16,9 @@ def spec(**changes: object) -> dict:
     return dump(Perplexity.model_validate({"kind": "perplexity", "splits": ["valid"], **changes}))
 
 
-@pytest.mark.parametrize(("length", "window", "stride"), [(50, 16, 8), (50, 16, 16), (50, 16, 5), (3, 16, 8), (2, 4, 4), (17, 16, 8)])
+@pytest.mark.parametrize(
+    ("length", "window", "stride"), [(50, 16, 8), (50, 16, 16), (50, 16, 5), (3, 16, 8), (2, 4, 4), (17, 16, 8)]
+)
 def test_every_token_is_scored_once_with_its_context(length: int, window: int, stride: int) -> None:
     ids = np.arange(10, 10 + length)  # the last stands for the end-of-sequence token
     scored = []
@@ -55,7 +57,9 @@ def test_it_equals_one_forward_per_token(model_folder: Path, tokens: Path, windo
     assert scores["loss"] == pytest.approx(total / count, rel=1e-5)
     assert scores["perplexity"] == pytest.approx(np.exp(total / count), rel=1e-4)
     assert scores["bits_per_byte"] == pytest.approx(total / log(2) / split.bytes, rel=1e-5)
-    assert scores["word_perplexity"] is None or scores["word_perplexity"] == pytest.approx(np.exp(total / split.words), rel=1e-3)
+    assert scores["word_perplexity"] is None or scores["word_perplexity"] == pytest.approx(
+        np.exp(total / split.words), rel=1e-3
+    )
 
 
 def test_the_unigram_loss_is_the_entropy_of_the_scored_tokens(model_folder: Path, tokens: Path) -> None:
@@ -67,7 +71,9 @@ def test_the_unigram_loss_is_the_entropy_of_the_scored_tokens(model_folder: Path
     assert found["splits"]["valid"]["unigram_loss"] == pytest.approx(-(shares * np.log(shares)).sum())
 
 
-def test_windows_default_to_the_trained_length_and_keep_to_learned_positions(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
+def test_windows_default_to_the_trained_length_and_keep_to_learned_positions(
+    tokenizer: Path, tokens: Path, tmp_path: Path
+) -> None:
     gpt2 = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, trained_length=100)
     found, _ = measure(spec(), gpt2)
     assert (found["window"], found["stride"]) == (64, 32)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import saved_model
+from support import saved_model
 
 from seedbed.config import Samples
 from seedbed.evaluate import evaluate
@@ -35,7 +35,9 @@ def test_learned_positions_are_not_left(tokenizer: Path, tokens: Path, tmp_path:
     assert result["samples"][1]["continuation"] == ""
 
 
-def test_what_is_written_carries_the_identity_of_model_and_data(model_folder: Path, tokens: Path, tmp_path: Path) -> None:
+def test_what_is_written_carries_the_identity_of_model_and_data(
+    model_folder: Path, tokens: Path, tmp_path: Path
+) -> None:
     evaluate("samples", SPEC, Subject(model_folder, tokens, 32), tmp_path / "samples.json")
     found = read_json(tmp_path / "samples.json")
     assert found["model"]["sha256"] == sha256(model_folder / "model.safetensors")

@@ -21,7 +21,13 @@ from seedbed.plan import dump, without
 from seedbed.train.metrics import whole_lines
 
 ROOT = Path(__file__).parents[2]
-MODEL = {"family": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+MODEL = {
+    "family": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 STEPS = 12
 
 
@@ -137,8 +143,12 @@ def test_validation_loss_is_that_of_the_exported_model(finished: Path, tokens: P
     assert read_json(finished / "summary.json")["valid_loss"] == pytest.approx(float(loss), abs=1e-5)
 
 
-@pytest.mark.parametrize("options", [("--processes", "2"), ("--processes", "2", "--zero-stage", "2"), ("--micro-batch", "1")])
-def test_execution_does_not_change_what_is_learned(train: Callable, finished: Path, tmp_path: Path, options: tuple) -> None:
+@pytest.mark.parametrize(
+    "options", [("--processes", "2"), ("--processes", "2", "--zero-stage", "2"), ("--micro-batch", "1")]
+)
+def test_execution_does_not_change_what_is_learned(
+    train: Callable, finished: Path, tmp_path: Path, options: tuple
+) -> None:
     other = train(tmp_path / "other", run_spec(), *options)
     for one, two in zip(learned(finished), learned(other), strict=True):
         assert one == pytest.approx(two, rel=1e-3)
@@ -146,11 +156,15 @@ def test_execution_does_not_change_what_is_learned(train: Callable, finished: Pa
 
 
 @pytest.mark.parametrize("options", [(), ("--processes", "2", "--zero-stage", "1")])
-def test_a_killed_run_ends_with_the_same_weights(train: Callable, command: Callable, tmp_path: Path, options: tuple) -> None:
+def test_a_killed_run_ends_with_the_same_weights(
+    train: Callable, command: Callable, tmp_path: Path, options: tuple
+) -> None:
     whole = train(tmp_path / "whole", run_spec(), *options)
     out = tmp_path / "killed"
     every_step = ("--checkpoint-seconds", "0")
-    process = subprocess.Popen(command(out, run_spec(), *options, *every_step), stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command(out, run_spec(), *options, *every_step), stderr=subprocess.DEVNULL, start_new_session=True
+    )
     kill_after(process, out, 4, signal.SIGKILL)
     assert not (out / "summary.json").exists()
     assert list(store(out).glob("step-*"))
@@ -160,7 +174,9 @@ def test_a_killed_run_ends_with_the_same_weights(train: Callable, command: Calla
     assert learned(out) == learned(whole)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(train: Callable, command: Callable, finished: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    train: Callable, command: Callable, finished: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "damaged"
     process = subprocess.Popen(command(out, run_spec(), "--checkpoint-seconds", "0"), stderr=subprocess.DEVNULL)
     kill_after(process, out, 6, signal.SIGKILL)
@@ -210,7 +226,9 @@ def test_a_changed_run_starts_anew_and_changing_back_finds_the_old_one(train: Ca
 
 def test_a_checkpoint_of_another_layout_is_told(command: Callable, tmp_path: Path) -> None:
     out, options = tmp_path / "run", ("--zero-stage", "1")
-    process = subprocess.Popen(command(out, run_spec(), *options, "--checkpoint-seconds", "0"), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(out, run_spec(), *options, "--checkpoint-seconds", "0"), stderr=subprocess.DEVNULL
+    )
     kill_after(process, out, 2, signal.SIGKILL)
     done = subprocess.run(command(out, run_spec(), "--processes", "2", *options), capture_output=True, text=True)
     assert done.returncode == 1
@@ -219,7 +237,9 @@ def test_a_checkpoint_of_another_layout_is_told(command: Callable, tmp_path: Pat
 
 
 def test_bf16_and_gpt2_learn_too(train: Callable, tmp_path: Path) -> None:
-    spec = run_spec(model={"family": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2}, precision="bf16", schedule={"kind": "wsd"})
+    spec = run_spec(
+        model={"family": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2}, precision="bf16", schedule={"kind": "wsd"}
+    )
     lines = read_jsonl(train(tmp_path / "run", spec) / "metrics.jsonl")
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.5
     exported = load_file(tmp_path / "run" / "model" / "model.safetensors")
@@ -240,7 +260,9 @@ def test_a_run_starts_from_the_weights_of_another(train: Callable, finished: Pat
         ({"optimizer": {"lr": 1e30}, "clip": None}, (), "the loss is not a number at step"),
     ],
 )
-def test_a_mistake_ends_with_one_line(command: Callable, tmp_path: Path, changes: dict, options: tuple, told: str) -> None:
+def test_a_mistake_ends_with_one_line(
+    command: Callable, tmp_path: Path, changes: dict, options: tuple, told: str
+) -> None:
     done = subprocess.run(command(tmp_path / "run", run_spec(**changes), *options), capture_output=True, text=True)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if "error: " in line]
@@ -252,7 +274,9 @@ def test_a_mistake_ends_with_one_line(command: Callable, tmp_path: Path, changes
 
 def test_a_second_process_waits_for_the_first(command: Callable, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    both = [subprocess.Popen(command(out, run_spec()), stderr=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)]
+    both = [
+        subprocess.Popen(command(out, run_spec()), stderr=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)
+    ]
     told = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("another process is training it" in text for text in told) == 1

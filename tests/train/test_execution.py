@@ -29,7 +29,10 @@ def test_an_automatic_micro_batch_is_the_largest_that_divides() -> None:
     ("execution", "told"),
     [
         ({"processes": 5}, "24 sequences of 128, which 5 processes do not divide; nearest processes that do: 4 or 6"),
-        ({"processes": 2, "micro_batch": 5}, "12 sequences of a batch, which micro_batch 5 do not divide; nearest micro_batch that do: 4 or 6"),
+        (
+            {"processes": 2, "micro_batch": 5},
+            "12 sequences of a batch, which micro_batch 5 do not divide; nearest micro_batch that do: 4 or 6",
+        ),
         ({"zero_stage": 7}, "zero_stage: found 7, expected 0, 1 or 2"),
         ({"processes": 0}, "expected at least 1"),
     ],

@@ -1,5 +1,5 @@
 import torch
-from conftest import saved_model
+from support import saved_model
 from transformers import AutoModelForCausalLM
 
 from seedbed.config import Optimizer
@@ -13,7 +13,9 @@ def test_only_matrices_decay(tokenizer, tmp_path) -> None:
         decayed, plain = build_optimizer(model, dump(Optimizer(weight_decay=0.3))).param_groups
         names = {parameter: name for name, parameter in model.named_parameters()}
         assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
-        assert all("norm" not in names[p] and "ln_" not in names[p] and "bias" not in names[p] for p in decayed["params"])
+        assert all(
+            "norm" not in names[p] and "ln_" not in names[p] and "bias" not in names[p] for p in decayed["params"]
+        )
         assert all(p.ndim < 2 or "embed" in names[p] or "wte" in names[p] or "wpe" in names[p] for p in plain["params"])
         assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
 

@@ -2,7 +2,7 @@ from math import cos, pi
 
 import pytest
 
-from seedbed.config import Constant, Cosine, Linear, WSD
+from seedbed.config import WSD, Constant, Cosine, Linear
 from seedbed.plan import dump
 from seedbed.train.schedules import lr_ratio
 

@@ -1,4 +1,4 @@
-"""A mistake ends the workflow with one line, before any job if the configuration tells it, and leaves nothing half written."""
+"""A mistake ends the workflow with one line, before any job if the configuration tells it; nothing is half written."""
 
 import gzip
 import subprocess
@@ -10,9 +10,17 @@ from workflow_project import changed
 TINY = "runs/tiny"
 
 CONFIGURATION = {
-    "unknown key": (f"{TINY}/batch_token", 5, "config: runs.tiny.batch_token: unknown key; did you mean 'batch_tokens'?"),
+    "unknown key": (
+        f"{TINY}/batch_token",
+        5,
+        "config: runs.tiny.batch_token: unknown key; did you mean 'batch_tokens'?",
+    ),
     "wrong type": (f"{TINY}/seq_len", "long", "config: runs.tiny.seq_len: expected a whole number"),
-    "undefined reference": (f"{TINY}/corpus", "new", "config: runs.tiny.corpus: no corpus is called 'new'; did you mean 'news'?"),
+    "undefined reference": (
+        f"{TINY}/corpus",
+        "new",
+        "config: runs.tiny.corpus: no corpus is called 'new'; did you mean 'news'?",
+    ),
     "cyclic init": (f"{TINY}/init", {"run": "tiny"}, "config: runs.tiny.init: cyclic: tiny -> tiny"),
     "indivisible batch": (f"{TINY}/batch_tokens", 100, "nearest that do: 96 or 128"),
     "name with a slash": ("runs/a", None, "config: runs.a/b: a name has letters, digits"),
@@ -84,7 +92,7 @@ def test_bad_data_ends_its_stage_with_one_line(project, monkeypatch: pytest.Monk
     prepare, told = DATA[mistake]
     done = project.run("--cores", "1", config=prepare(project))
     assert done.returncode == 1
-    assert len({line for line in done.stdout.splitlines() if line.startswith("error: ")}) == 1
+    assert len({line for line in done.stdout.splitlines() if line.startswith("error: ")}) == 1, done.stdout
     assert told in done.stdout
     assert "Traceback" not in done.stdout
     assert left_over(project.folder / "results") == []
@@ -95,5 +103,7 @@ def left_over(results: Path) -> list[Path]:
     hidden = [path for path in results.rglob(".*") if path.name not in (".lock", ".snakemake_timestamp")]
     stages = {"corpora": "stats.json", "tokenizers": "stats.json", "tokens": "index.json"}
     for stage, last in stages.items():
-        hidden += [folder for folder in results.glob(f"{stage}/*") if list(folder.iterdir()) and not list(folder.rglob(last))]
+        hidden += [
+            folder for folder in results.glob(f"{stage}/*") if list(folder.iterdir()) and not list(folder.rglob(last))
+        ]
     return hidden

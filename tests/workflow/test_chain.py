@@ -35,7 +35,9 @@ def test_every_contract_is_kept(results: Path) -> None:
         "milestones.html",
     ]
     for run in RUNS:
-        expected += [f"runs/{run}/{name}" for name in ("run.json", "metrics.jsonl", "summary.json", "model/config.json")]
+        expected += [
+            f"runs/{run}/{name}" for name in ("run.json", "metrics.jsonl", "summary.json", "model/config.json")
+        ]
         expected += [f"evaluations/{run}/{name}.json" for name in ("perplexity", "forgetting", "questions", "samples")]
         expected += [f"evaluations/{run}/{name}.tsv" for name in ("perplexity", "forgetting", "questions", "samples")]
     assert [name for name in expected if not (results / name).is_file()] == []
@@ -64,7 +66,9 @@ def test_the_table_has_the_figures_of_the_files(results: Path) -> None:
     assert list(table["run"]) == list(RUNS)
     assert list(table["batch_tokens"]) == [256, 512]
     for _, row in table.iterrows():
-        assert row["valid_loss"] == pytest.approx(read_json(results / "runs" / row["run"] / "summary.json")["valid_loss"])
+        assert row["valid_loss"] == pytest.approx(
+            read_json(results / "runs" / row["run"] / "summary.json")["valid_loss"]
+        )
         scores = read_json(results / "evaluations" / row["run"] / "perplexity.json")["splits"]["test"]
         assert row["perplexity.test.perplexity"] == pytest.approx(scores["perplexity"])
 
@@ -131,7 +135,9 @@ def test_a_dry_run_prints_the_facts_of_each_run(finished_project) -> None:
 
 def test_another_configuration_stands_alone(finished_project, tmp_path: Path) -> None:
     """Nothing of config.yaml leaks in, and every path lies under the results directory given."""
-    done = finished_project.run("--cores", "2", "--config", f"results={tmp_path / 'elsewhere'}", "--until", "build_tokenizer")
+    done = finished_project.run(
+        "--cores", "2", "--config", f"results={tmp_path / 'elsewhere'}", "--until", "build_tokenizer"
+    )
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "elsewhere" / "tokenizers" / "small" / "tokenizer.json").exists()
     summary = finished_project.run("--summary", "--cores", "1", "--config", f"results={tmp_path / 'elsewhere'}").stdout
@@ -156,7 +162,9 @@ def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
     project.write()
     options = ("--cores", "2", "--set-resources", "pretrain:checkpoint_seconds=1")
     log = (project.folder / "first.log").open("w")
-    first = subprocess.Popen(project.command(*options), cwd=project.folder, stdout=log, stderr=log, start_new_session=True)
+    first = subprocess.Popen(
+        project.command(*options), cwd=project.folder, stdout=log, stderr=log, start_new_session=True
+    )
     run = project.folder / "results" / "runs" / "tiny"
     for _ in range(1200):
         if list(run.glob("checkpoints/*/step-*/manifest.json")):

@@ -49,6 +49,7 @@ FILES = [
     ("seedbed/evaluate/samples.py", {"evaluate": 2, **PAGES}),
     ("seedbed/report/plots.py", {"render_plots": 1, "render_study": 1}),
     ("seedbed/report/templates/style.css", {"render_study": 1, "render_milestones": 1}),
+    ("envs/seedbed.yaml", {}),
     ("source/texts.jsonl", {"build_corpus": 1, **TOKENS}),
 ]
 

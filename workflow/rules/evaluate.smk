@@ -4,11 +4,6 @@
 # Gives: evaluations/<run>/<evaluation>.json with the figures and .tsv with the rows behind them.
 
 
-def evaluation_code(wildcards):
-    """The module that measures this kind of evaluation."""
-    return f"seedbed/evaluate/{PLAN.config.evaluations[wildcards.evaluation].kind}.py"
-
-
 rule evaluate:
     input:
         script="scripts/evaluate.py",
@@ -25,8 +20,6 @@ rule evaluate:
             labels={"evaluation": "{evaluation}", "file": "figures"},
         ),
         tsv=f"{RESULTS}/evaluations/{{run}}/{{evaluation}}.tsv",
-    params:
-        spec=spec("evaluation"),
     log:
         f"{RESULTS}/logs/evaluate/{{run}}/{{evaluation}}.log",
     benchmark:
@@ -34,6 +27,8 @@ rule evaluate:
     conda:
         "../../envs/seedbed.yaml"
     threads: 16
+    params:
+        spec=spec("evaluation"),
     message:
         "Measuring {wildcards.evaluation} of {wildcards.run}"
     shell:

@@ -7,12 +7,6 @@
 # before a job: a job that starts again goes on from the last one, or only publishes what is finished.
 
 
-def initial_model(wildcards):
-    """The model of the run that this one starts from, if any."""
-    init = PLAN.runs[wildcards.run].init
-    return f"{RESULTS}/runs/{init.run}/model" if init else []
-
-
 rule pretrain:
     input:
         tokens=tokens_of,
@@ -23,9 +17,6 @@ rule pretrain:
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
         model=directory(f"{RESULTS}/runs/{{run}}/model"),
         summary=f"{RESULTS}/runs/{{run}}/summary.json",
-    params:
-        spec=spec("run"),
-        init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
     log:
         f"{RESULTS}/logs/pretrain/{{run}}.log",
     benchmark:
@@ -38,6 +29,9 @@ rule pretrain:
         micro_batch=0,
         zero_stage=0,
         checkpoint_seconds=300,
+    params:
+        spec=spec("run"),
+        init=lambda wildcards, input: f"--init {input.init}" if input.init else "",
     message:
         "Training {wildcards.run}"
     shell:

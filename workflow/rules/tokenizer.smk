@@ -4,12 +4,6 @@
 # Gives: tokenizers/<tokenizer>/{tokenizer.json,tokenizer_config.json,stats.json}, which transformers loads.
 
 
-def training_corpus(wildcards):
-    """Statistics of the corpus that a tokenizer is trained on; a foreign one needs none."""
-    corpus = getattr(PLAN.config.tokenizers[wildcards.tokenizer], "corpus", None)
-    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
-
-
 rule build_tokenizer:
     input:
         script="scripts/build_tokenizer.py",
@@ -18,10 +12,6 @@ rule build_tokenizer:
         tokenizer=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer.json",
         config=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer_config.json",
         stats=f"{RESULTS}/tokenizers/{{tokenizer}}/stats.json",
-    params:
-        spec=spec("tokenizer"),
-        corpus=lambda wildcards, input: f"--corpus {os.path.dirname(input.corpus)}" if input.corpus else "",
-        out=lambda wildcards: f"{RESULTS}/tokenizers/{wildcards.tokenizer}",
     log:
         f"{RESULTS}/logs/build_tokenizer/{{tokenizer}}.log",
     benchmark:
@@ -29,6 +19,10 @@ rule build_tokenizer:
     conda:
         "../../envs/seedbed.yaml"
     threads: 16
+    params:
+        spec=spec("tokenizer"),
+        corpus=lambda wildcards, input: (f"--corpus {os.path.dirname(input.corpus)}" if input.corpus else ""),
+        out=lambda wildcards: f"{RESULTS}/tokenizers/{wildcards.tokenizer}",
     message:
         "Building the tokenizer {wildcards.tokenizer}"
     shell:

@@ -1,0 +1,43 @@
+"""What tests make for themselves: texts, specs, models."""
+
+import random
+from pathlib import Path
+
+from seedbed.config import Corpus
+from seedbed.plan import dump
+
+WORDS = "中国 北京 经济 发展 今天 记者 报道 企业 改革 人民 工作 社会 问题 国家 建设 群众 科技 教育 农村 市场".split()
+
+
+def sentences(seed: int, count: int) -> str:
+    """Text with some structure to learn: words of a small vocabulary, each preferring a few successors."""
+    generator = random.Random(seed)
+    word, made = generator.choice(WORDS), []
+    for number in range(1, count + 1):
+        word = WORDS[(WORDS.index(word) * 3 + generator.choice([1, 2, 5])) % len(WORDS)]
+        made.append(word + ("。\n" if number % 11 == 0 else "，" if number % 4 == 0 else ""))
+    return "".join(made).strip()
+
+
+def corpus_spec(**changes: object) -> dict:
+    """The spec of a corpus with local files, some keys changed."""
+    fields = {"source": {"files": "unused"}, "split": {"valid": 0.1, "test": 0.1}, "shards": 2} | changes
+    return dump(Corpus.model_validate(fields))
+
+
+def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: object) -> Path:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from seedbed.objectives.lm import export
+
+    torch.manual_seed(0)
+    shapes = {
+        "llama": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    }
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model(family, vocab_size=300, **special, **shapes[family] | fields)
+    folder.mkdir(parents=True, exist_ok=True)
+    export(AutoModelForCausalLM.from_config(config), tokenizer, folder)
+    return folder

@@ -1,0 +1,82 @@
+# From wildcards to paths and specs.
+#
+# A spec is all that a stage reads of the configuration, as JSON. As a param it makes exactly the stages that read a
+# changed key run again. How a run is computed comes by resources and threads, which trigger nothing.
+
+
+def spec(kind):
+    """A params function: the spec that the wildcard of that name picks, as JSON."""
+
+    def of(wildcards):
+        return canonical_json(getattr(PLAN, f"{kind}_spec")(wildcards[kind]))
+
+    return of
+
+
+def study_part(*parts):
+    """A params function: the parts of a study that a rule reads, as JSON."""
+
+    def of(wildcards):
+        return canonical_json(PLAN.study_spec(wildcards.study, *parts))
+
+    return of
+
+
+def downloaded(wildcards):
+    """The file that a package or url source is downloaded to; other sources have none."""
+    source = PLAN.config.corpora[wildcards.corpus].source
+    return f"{RESULTS}/downloads/{source.file_name}" if hasattr(source, "sha256") else []
+
+
+def local_inputs(wildcards):
+    """The files of a local source, watched for changes while there are at most 1000 of them."""
+    source = PLAN.config.corpora[wildcards.corpus].source
+    if not hasattr(source, "files"):
+        return []
+    try:
+        paths = local_files(source.files)
+    except SeedbedError as error:
+        sys.exit(f"error: corpora.{wildcards.corpus}: {error}")
+    return [str(path) for path in paths] if len(paths) <= 1000 else []
+
+
+def download_spec(wildcards):
+    """The source that is downloaded to this file, as a corpus with nothing else; corpora may share one."""
+    sources = [corpus.source for corpus in PLAN.config.corpora.values() if hasattr(corpus.source, "sha256")]
+    source, *_ = [source for source in sources if source.file_name == wildcards.file]
+    return canonical_json({"source": source.model_dump(mode="json", exclude={"member"})})
+
+
+def training_corpus(wildcards):
+    """Statistics of the corpus that a tokenizer is trained on; a foreign one needs none."""
+    corpus = getattr(PLAN.config.tokenizers[wildcards.tokenizer], "corpus", None)
+    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
+
+
+def initial_model(wildcards):
+    """The model of the run that this one starts from, if any."""
+    init = PLAN.runs[wildcards.run].init
+    return f"{RESULTS}/runs/{init.run}/model" if init else []
+
+
+def evaluation_code(wildcards):
+    """The module that measures this kind of evaluation."""
+    return f"seedbed/evaluate/{PLAN.config.evaluations[wildcards.evaluation].kind}.py"
+
+
+def tokens_of(wildcards):
+    """Index of the tokens that a run learns from."""
+    run = PLAN.runs[wildcards.run]
+    return f"{RESULTS}/tokens/{run.corpus}/{run.tokenizer}/index.json"
+
+
+def results_of(*files):
+    """An input function: these files of every run of a study, and its evaluations."""
+
+    def of(wildcards):
+        runs = [variant.run for variant in PLAN.studies[wildcards.study]]
+        names = PLAN.config.studies[wildcards.study].evaluate
+        paths = [f"{RESULTS}/runs/{run}/{file}" for run in runs for file in files]
+        return paths + [f"{RESULTS}/evaluations/{run}/{name}.json" for run in runs for name in names]
+
+    return of
