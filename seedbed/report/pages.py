@@ -1,5 +1,6 @@
 """HTML pages that need no network: styles and plots are inside, text from corpora and models is escaped."""
 
+from math import exp
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from seedbed.report.plots import plot_name
 
 def environment() -> Environment:
     made = Environment(loader=PackageLoader("seedbed.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"percent": percent, "seconds": duration, "count": big, "paragraphs": paragraphs, "number": number}
+    made.filters |= {"percent": percent, "seconds": duration, "count": big, "paragraphs": paragraphs, "number": number, "exponential": exponential}
     return made
 
 
@@ -60,6 +61,13 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:,.{digits}f}" if abs(value) < 1e7 else f"{value:.1e}"
+
+
+def exponential(power: float | None) -> str:
+    """e to a power as people can read it: text with few spaces has words of astronomic perplexity."""
+    if power is None:
+        return "–"
+    return number(exp(power), 1) if power < 15 else f"e^{power:.0f}"
 
 
 def big(value: int) -> str:
