@@ -40,7 +40,9 @@ def theirs(corpus: Path, tokenizer: Path, target: Path) -> float:
         loading = {"cache_dir": str(target / "cache"), "split": "train"}
         read = datasets.load_dataset("json", data_files=files, **loading)
         processes = min(2, len(read))
-        encoded = read.map(encode, batched=True, num_proc=processes, remove_columns=["text"], load_from_cache_file=False)
+        encoded = read.map(
+            encode, batched=True, num_proc=processes, remove_columns=["text"], load_from_cache_file=False
+        )
         encoded.save_to_disk(str(target / split))
     return time.perf_counter() - started
 

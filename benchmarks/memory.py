@@ -32,7 +32,9 @@ def write_documents(path: Path, megabytes: int) -> None:
     characters = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
     with path.open("w", encoding="utf-8") as stream:
         for _ in range(megabytes * 1_000_000 // 3000):
-            stream.write(json.dumps({"text": "".join(generator.choices(characters, k=1000))}, ensure_ascii=False) + "\n")
+            stream.write(
+                json.dumps({"text": "".join(generator.choices(characters, k=1000))}, ensure_ascii=False) + "\n"
+            )
 
 
 def peak(*command: object) -> float:
@@ -62,7 +64,17 @@ def main() -> None:
             found = {"shuffle": peak(*build)}
             if not tokenizer.exists():
                 spec = json.dumps({"vocab_size": 4096, "max_bytes": 5_000_000})
-                peak("scripts/build_tokenizer.py", "--tokenizer", "t", "--spec", spec, "--corpus", corpus, "--out", tokenizer)
+                peak(
+                    "scripts/build_tokenizer.py",
+                    "--tokenizer",
+                    "t",
+                    "--spec",
+                    spec,
+                    "--corpus",
+                    corpus,
+                    "--out",
+                    tokenizer,
+                )
             encode = ["--corpus", corpus, "--tokenizer", tokenizer, "--out", base / f"tokens-{size}", "--processes", 2]
             found["encode"] = peak("scripts/build_tokens.py", *encode)
             for stage, memory in found.items():

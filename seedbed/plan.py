@@ -13,6 +13,8 @@ from seedbed.config import Config, ForeignTokenizer, Run, Study, validated
 from seedbed.errors import SeedbedError, choices
 from seedbed.fields import Strict, format_count
 
+STUDY_PARTS = ("date", "title", "notes", "plots")
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -151,10 +153,9 @@ class Plan:
     def evaluation_spec(self, evaluation: str) -> dict:
         return dump(self.config.evaluations[evaluation])
 
-    def study_spec(self, study: str, *parts: str) -> dict:
-        """The runs and evaluations of a study, with `parts` of date, title, notes, vary and plots (default: all)."""
+    def study_spec(self, study: str, parts: tuple[str, ...] = STUDY_PARTS) -> dict:
+        """The runs and evaluations of a study, and those parts of what else it says."""
         config = self.config.studies[study]
-        parts = parts or ("date", "title", "notes", "vary", "plots")
         return {
             "name": study,
             "variants": [{"run": variant.run, "values": variant.values} for variant in self.studies[study]],
@@ -162,8 +163,8 @@ class Plan:
             **{key: value for key, value in dump(config).items() if key in parts},
         }
 
-    def study_specs(self, *parts: str) -> list[dict]:
-        return [self.study_spec(study, *parts) for study in self.config.studies]
+    def study_specs(self, parts: tuple[str, ...] = STUDY_PARTS) -> list[dict]:
+        return [self.study_spec(study, parts) for study in self.config.studies]
 
 
 def with_key(where: str, raw: dict, key: str, value: Any) -> dict:

@@ -1,7 +1,9 @@
 """What tests make for themselves: texts, specs, models."""
 
 import random
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from seedbed.config import Corpus
 from seedbed.plan import dump
@@ -41,3 +43,14 @@ def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: 
     folder.mkdir(parents=True, exist_ok=True)
     export(AutoModelForCausalLM.from_config(config), tokenizer, folder)
     return folder
+
+
+def changed(config: dict, path: str, value: Any) -> dict:
+    """A copy of a configuration with the value at a dotted path replaced."""
+    made = deepcopy(config)
+    *parents, last = path.split(".")
+    inner = made
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    return made

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import changed
 
 from seedbed.config import Config, check, load
 from seedbed.errors import SeedbedError
@@ -11,17 +12,6 @@ from seedbed.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-
-
-def changed(path: str, value: Any) -> dict:
-    """The default configuration with the value at a dotted path replaced."""
-    made = deepcopy(DEFAULT)
-    *parents, last = path.split(".")
-    inner = made
-    for key in parents:
-        inner = inner[key]
-    inner[last] = value
-    return made
 
 
 def message(raw: dict) -> str:
@@ -65,7 +55,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("path", "value", "told"), MISTAKES, ids=[f"{path}={value}" for path, value, _ in MISTAKES])
 def test_a_mistake_is_one_line_with_path_and_what_fits(path: str, value: Any, told: list[str]) -> None:
-    text = message(changed(path, value))
+    text = message(changed(DEFAULT, path, value))
     assert all(part in text for part in told), text
 
 
@@ -85,7 +75,7 @@ def test_a_missing_key_is_named() -> None:
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
     raw = yaml.safe_load("lr: 1e-3")
     assert raw == {"lr": "1e-3"}
-    assert check(changed("runs.tiny.optimizer", raw)).runs["tiny"].optimizer.lr == 0.001
+    assert check(changed(DEFAULT, "runs.tiny.optimizer", raw)).runs["tiny"].optimizer.lr == 0.001
 
 
 def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:

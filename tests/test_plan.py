@@ -1,5 +1,6 @@
 import pytest
-from test_config import DEFAULT, changed
+from support import changed
+from test_config import DEFAULT
 
 from seedbed.config import check
 from seedbed.errors import SeedbedError
@@ -8,7 +9,7 @@ from seedbed.plan import Plan
 
 
 def plan_of(path: str, value: object) -> Plan:
-    return Plan(check(changed(path, value)))
+    return Plan(check(changed(DEFAULT, path, value)))
 
 
 def vary(**values: object) -> Plan:
@@ -31,7 +32,7 @@ def test_values_equal_to_the_base_are_not_in_the_name() -> None:
 
 
 def test_equal_runs_of_two_studies_are_one_node() -> None:
-    raw = changed("runs.bigger", {**DEFAULT["runs"]["tiny"], "batch_tokens": 4096})
+    raw = changed(DEFAULT, "runs.bigger", {**DEFAULT["runs"]["tiny"], "batch_tokens": 4096})
     plan = Plan(check(raw))
     assert list(plan.runs) == ["tiny", "bigger", "tiny+batch_tokens=8Ki"]
     assert [variant.run for variant in plan.studies["batch-size"]] == ["tiny", "bigger", "tiny+batch_tokens=8Ki"]
@@ -81,7 +82,7 @@ def test_what_leads_nowhere_is_one_line(path: str, value: object, told: str) -> 
 
 
 def test_a_longer_circle_of_init_is_found() -> None:
-    raw = changed("runs.a", {**DEFAULT["runs"]["tiny"], "init": {"run": "b"}})
+    raw = changed(DEFAULT, "runs.a", {**DEFAULT["runs"]["tiny"], "init": {"run": "b"}})
     raw["runs"]["b"] = {**DEFAULT["runs"]["tiny"], "init": {"run": "a"}}
     with pytest.raises(SeedbedError, match="cyclic: a -> b -> a"):
         Plan(check(raw))

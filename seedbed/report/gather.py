@@ -19,14 +19,20 @@ class Gathered:
         return [variant["run"] for variant in self.spec["variants"]]
 
     @cached_property
+    def varied(self) -> dict[str, list[str]]:
+        """The values of each varied key, in order."""
+        values = [variant["values"] for variant in self.spec["variants"]]
+        keys = [key for key in values[0] if key != "run"]
+        return {key: list(dict.fromkeys(one[key] for one in values)) for key in keys}
+
+    @cached_property
     def labels(self) -> dict[str, str]:
         """What to call each run in a legend: its varied values, or its name."""
-        varied = [key for key in self.spec["variants"][0]["values"] if key != "run"]
-        if not varied:
+        if not self.varied:
             return {run: run for run in self.runs}
-        short = {key: key.rsplit(".", 1)[-1] for key in varied}
+        short = {key: key.rsplit(".", 1)[-1] for key in self.varied}
         return {
-            variant["run"]: ", ".join(f"{short[key]} {variant['values'][key]}" for key in varied)
+            variant["run"]: ", ".join(f"{short[key]} {variant['values'][key]}" for key in self.varied)
             for variant in self.spec["variants"]
         }
 

@@ -14,7 +14,8 @@ from seedbed.report.plots import plot_name
 
 def environment() -> Environment:
     made = Environment(loader=PackageLoader("seedbed.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"percent": percent, "seconds": duration, "count": big, "paragraphs": paragraphs, "number": number, "exponential": exponential}
+    made.filters |= {"percent": percent, "seconds": duration, "count": big, "number": number}
+    made.filters |= {"exponential": exponential, "paragraphs": paragraphs}
     return made
 
 
@@ -27,6 +28,7 @@ def study_page(study: Gathered, plots: Path) -> str:
         .render(
             spec=spec,
             title=spec["title"],
+            varied=study.varied,
             labels=study.labels,
             summaries={run: study.summary(run) for run in study.runs},
             provenance={run: study.provenance(run) for run in study.runs},

@@ -5,25 +5,25 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from workflow_project import changed
+from support import changed
 
-TINY = "runs/tiny"
+TINY = "runs.tiny"
 
 CONFIGURATION = {
     "unknown key": (
-        f"{TINY}/batch_token",
+        f"{TINY}.batch_token",
         5,
         "config: runs.tiny.batch_token: unknown key; did you mean 'batch_tokens'?",
     ),
-    "wrong type": (f"{TINY}/seq_len", "long", "config: runs.tiny.seq_len: expected a whole number"),
+    "wrong type": (f"{TINY}.seq_len", "long", "config: runs.tiny.seq_len: expected a whole number"),
     "undefined reference": (
-        f"{TINY}/corpus",
+        f"{TINY}.corpus",
         "new",
         "config: runs.tiny.corpus: no corpus is called 'new'; did you mean 'news'?",
     ),
-    "cyclic init": (f"{TINY}/init", {"run": "tiny"}, "config: runs.tiny.init: cyclic: tiny -> tiny"),
-    "indivisible batch": (f"{TINY}/batch_tokens", 100, "nearest that do: 96 or 128"),
-    "name with a slash": ("runs/a", None, "config: runs.a/b: a name has letters, digits"),
+    "cyclic init": (f"{TINY}.init", {"run": "tiny"}, "config: runs.tiny.init: cyclic: tiny -> tiny"),
+    "indivisible batch": (f"{TINY}.batch_tokens", 100, "nearest that do: 96 or 128"),
+    "name with a slash": ("runs.a", None, "config: runs.a/b: a name has letters, digits"),
 }
 
 
@@ -45,17 +45,17 @@ def test_a_wrong_configuration_is_one_line_before_any_job(project, mistake: str,
 
 def source(project, name: str, content: bytes) -> dict:
     (project.folder / "source" / name).write_bytes(content)
-    return changed(project.config, "corpora/news/source", {"files": f"source/{name}"})
+    return changed(project.config, "corpora.news.source", {"files": f"source/{name}"})
 
 
 def package(project, **changes: str) -> dict:
     fields = {"package": "absent-package-of-seedbed==1.0", "sha256": "0" * 64, "member": "*.txt"} | changes
-    return changed(project.config, "corpora/news/source", fields)
+    return changed(project.config, "corpora.news.source", fields)
 
 
 DATA = {
     "empty after cleaning": (
-        lambda project: changed(project.config, "corpora/news/min_chars", 10**6),
+        lambda project: changed(project.config, "corpora.news.min_chars", 10**6),
         "the corpus is empty after cleaning: 300 documents read, 300 shorter than min_chars 1000000",
     ),
     "not UTF-8": (
@@ -67,20 +67,20 @@ DATA = {
         "source/cut.jsonl.gz: truncated or damaged",
     ),
     "no such file": (
-        lambda project: changed(project.config, "corpora/news/source", {"files": "source/none/*.txt"}),
+        lambda project: changed(project.config, "corpora.news.source", {"files": "source/none/*.txt"}),
         "source/none/*.txt: no such file",
     ),
     "no network": (package, "cannot download absent-package-of-seedbed==1.0 (is there a network?)"),
     "wrong sha256": (
         lambda project: changed(
             project.config,
-            "corpora/news/source",
+            "corpora.news.source",
             {"url": (project.folder / "source" / "texts.jsonl").as_uri(), "sha256": "0" * 64},
         ),
         "texts.jsonl: wrong sha256: found",
     ),
     "vocabulary too large": (
-        lambda project: changed(project.config, "tokenizers/small/vocab_size", 50_000),
+        lambda project: changed(project.config, "tokenizers.small.vocab_size", 50_000),
         "vocab_size 50000 is larger than the text supports: expected at most",
     ),
 }

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workflow_project import changed
+from support import changed
 
 PAGES = {"render_table": 1, "render_plots": 1, "render_study": 1, "render_milestones": 1}
 MEASURE = {"evaluate": 8, **PAGES}
@@ -12,22 +12,22 @@ TRAIN = {"pretrain": 2, **MEASURE}
 TOKENS = {"build_tokenizer": 1, "build_tokens": 1, **TRAIN}
 
 KEYS = [
-    ("evaluations/forgetting/lengths", [2, 4], {"evaluate": 2, **PAGES}),
-    ("evaluations/samples/prompts", ["今天"], {"evaluate": 2, **PAGES}),
-    ("evaluations/questions/shots", [0, 1], {"evaluate": 2, **PAGES}),
-    ("evaluations/perplexity", {"kind": "perplexity", "stride": 8}, {"evaluate": 2, **PAGES}),
-    ("studies/batch/plots", [{"kind": "loss", "smooth": 3}], {"render_plots": 1, "render_study": 1}),
-    ("studies/batch/notes", "Other notes.", {"render_study": 1, "render_milestones": 1}),
-    ("studies/batch/title", "Another title", {"render_study": 1, "render_milestones": 1}),
-    ("studies/batch/vary", {"batch_tokens": [256, 512, 1024]}, {"pretrain": 1, "evaluate": 4, **PAGES}),
-    ("runs/tiny/optimizer/lr", 0.02, TRAIN),
-    ("runs/tiny/schedule", {"kind": "wsd"}, TRAIN),
-    ("runs/tiny/validation/every", 16, TRAIN),
-    ("runs/tiny/seed", 1, TRAIN),
-    ("models/micro/num_hidden_layers", 3, TRAIN),
-    ("tokenizers/small/vocab_size", 310, TOKENS),
-    ("corpora/news/min_chars", 10, {"build_corpus": 1, **TOKENS}),
-    ("corpora/news/split/test", 0.2, {"build_corpus": 1, **TOKENS}),
+    ("evaluations.forgetting.lengths", [2, 4], {"evaluate": 2, **PAGES}),
+    ("evaluations.samples.prompts", ["今天"], {"evaluate": 2, **PAGES}),
+    ("evaluations.questions.shots", [0, 1], {"evaluate": 2, **PAGES}),
+    ("evaluations.perplexity", {"kind": "perplexity", "stride": 8}, {"evaluate": 2, **PAGES}),
+    ("studies.batch.plots", [{"kind": "loss", "smooth": 3}], {"render_plots": 1, "render_study": 1}),
+    ("studies.batch.notes", "Other notes.", {"render_study": 1, "render_milestones": 1}),
+    ("studies.batch.title", "Another title", {"render_study": 1, "render_milestones": 1}),
+    ("studies.batch.vary", {"batch_tokens": [256, 512, 1024]}, {"pretrain": 1, "evaluate": 4, **PAGES}),
+    ("runs.tiny.optimizer.lr", 0.02, TRAIN),
+    ("runs.tiny.schedule", {"kind": "wsd"}, TRAIN),
+    ("runs.tiny.validation.every", 16, TRAIN),
+    ("runs.tiny.seed", 1, TRAIN),
+    ("models.micro.num_hidden_layers", 3, TRAIN),
+    ("tokenizers.small.vocab_size", 310, TOKENS),
+    ("corpora.news.min_chars", 10, {"build_corpus": 1, **TOKENS}),
+    ("corpora.news.split.test", 0.2, {"build_corpus": 1, **TOKENS}),
 ]
 
 SETTINGS = [

@@ -7,7 +7,6 @@ import sys
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -67,17 +66,6 @@ CONFIG = {
 }
 
 
-def changed(config: dict, path: str, value: Any) -> dict:
-    """`config` with the value at a dotted path replaced, or removed where `value` is None."""
-    made = deepcopy(config)
-    *parents, last = path.split("/")
-    inner = made
-    for key in parents:
-        inner = inner[key]
-    inner[last] = value
-    return made
-
-
 @dataclass
 class Project:
     """A directory to run the workflow in."""
@@ -113,8 +101,10 @@ def make_project(folder: Path, text_file: Path) -> Project:
     folder.mkdir()
     for part in PARTS:
         source = ROOT / part
-        copy = shutil.copytree if source.is_dir() else shutil.copy2
-        copy(source, folder / part)
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / part)
     (folder / "source").mkdir()
     shutil.copy2(text_file, folder / "source")
     project = Project(folder, deepcopy(CONFIG))

@@ -24,7 +24,7 @@ rule render_table:
     conda:
         "../../envs/seedbed.yaml"
     params:
-        spec=study_part("vary"),
+        spec=study_part(),
         results=lambda wildcards: RESULTS,
     message:
         "Tabulating the study {wildcards.study}"

@@ -14,10 +14,10 @@ def spec(kind):
 
 
 def study_part(*parts):
-    """A params function: the parts of a study that a rule reads, as JSON."""
+    """A params function: a study with those parts that a rule reads, as JSON."""
 
     def of(wildcards):
-        return canonical_json(PLAN.study_spec(wildcards.study, *parts))
+        return canonical_json(PLAN.study_spec(wildcards.study, parts))
 
     return of
 

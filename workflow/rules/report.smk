@@ -29,7 +29,7 @@ rule render_study:
     conda:
         "../../envs/seedbed.yaml"
     params:
-        spec=study_part("date", "title", "notes", "vary", "plots"),
+        spec=study_part("date", "title", "notes", "plots"),
         results=lambda wildcards: RESULTS,
     message:
         "Writing the report of the study {wildcards.study}"
@@ -65,7 +65,7 @@ rule render_milestones:
     conda:
         "../../envs/seedbed.yaml"
     params:
-        specs=canonical_json(PLAN.study_specs("date", "title", "notes")),
+        specs=canonical_json(PLAN.study_specs(("date", "title", "notes"))),
         results=lambda wildcards: RESULTS,
     message:
         "Writing the milestones"

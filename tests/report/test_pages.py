@@ -1,0 +1,187 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seedbed.files import write_json, write_text
+from seedbed.report.gather import Gathered
+from seedbed.report.pages import big, duration, exponential, milestones_page, number, paragraphs, percent, study_page
+from seedbed.report.plots import INK, draw, plot_name, smoothed, write_svg
+from seedbed.report.tables import study_table
+
+RUNS = {"a": 5.0, "a+optimizer.lr=<x>": 4.0}
+PLOTS = [
+    {"kind": "loss", "x": "tokens", "smooth": 1, "log": False},
+    {"kind": "loss", "x": "seconds", "smooth": 2, "log": True},
+    {"kind": "forgetting", "evaluation": "memory"},
+    {"kind": "cmmlu", "evaluation": "quiz"},
+]
+
+
+def distribution(mean: float) -> dict:
+    return {"mean": mean, "sd": 0.1, "interval": [mean - 0.05, mean + 0.05]}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Gathered:
+    """Two runs with results as the other stages write them."""
+    for run, loss in RUNS.items():
+        folder = tmp_path / "runs" / run
+        lines = [
+            f'{{"step": {s}, "tokens": {s * 10}, "seconds": {s / 2}, "loss": {loss + 1 / s}}}\n' for s in (1, 2, 3)
+        ]
+        lines.append(f'{{"step": 4, "tokens": 40, "seconds": 2, "loss": {loss}, "valid_loss": {loss}}}\n')
+        write_text(folder / "metrics.jsonl", "".join(lines))
+        costs = {
+            "parameters": 1234,
+            "steps": 4,
+            "tokens": 40,
+            "tokens_per_second": 20.0,
+            "seconds": 75.0,
+            "device_hours": 0.5,
+        }
+        write_json(
+            folder / "summary.json", {**costs, "loss": loss, "valid_loss": loss, "peak_memory_bytes": {"host": 2**30}}
+        )
+        execution = {"processes": 2, "micro_batch": 1, "accumulation": 1, "zero_stage": 0}
+        facts = {
+            "identity": "f" * 64,
+            "execution": execution,
+            "precision": "fp32",
+            "git": None,
+            "machine": {"processor": "x"},
+        }
+        write_json(
+            folder / "run.json", {**facts, "software": {"torch": "1"}, "inputs": {"tokens": "e" * 64}, "spec": {"s": 1}}
+        )
+        write_json(tmp_path / "evaluations" / run / "memory.json", forgetting())
+        write_json(tmp_path / "evaluations" / run / "quiz.json", quiz())
+        samples = [{"prompt": "今天<script>", "continuation": "好&坏"}]
+        write_json(tmp_path / "evaluations" / run / "said.json", {"samples": samples})
+    variants = [
+        {"run": "a", "values": {"optimizer.lr": "1"}},
+        {"run": "a+optimizer.lr=<x>", "values": {"optimizer.lr": "<x>"}},
+    ]
+    spec = {"name": "s", "date": "2026-01-02", "title": "Lernrate", "notes": ""}
+    evaluations = {"memory": "forgetting", "quiz": "cmmlu", "said": "samples"}
+    return Gathered({**spec, "variants": variants, "evaluations": evaluations, "plots": PLOTS}, tmp_path)
+
+
+def forgetting() -> dict:
+    points = [
+        {
+            "length": 4,
+            "measurable": True,
+            "copy": distribution(0.995),
+            "lm": distribution(0.2),
+            "p": 0.01,
+            "zone": "fine",
+        },
+        {
+            "length": 8,
+            "measurable": True,
+            "copy": distribution(0.5),
+            "lm": distribution(0.2),
+            "p": 0.01,
+            "zone": "coarse",
+        },
+        {"length": 99, "measurable": False},
+    ]
+    curve = {"points": points, "zones": {"fine": 4, "coarse": 8}}
+    return {"trained_length": 32, "curves": {"order": curve, "random": curve}}
+
+
+def quiz() -> dict:
+    scores = {"micro": 0.5, "macro": 0.5, "interval": [0.3, 0.7], "margin": 0.1, "shots_dropped": 3, "subjects": {}}
+    facts = {
+        "demonstration": True,
+        "questions": 60,
+        "chance": 0.25,
+        "baselines": {"always_A": 0.25, "longest_option": 0.3},
+    }
+    return {**facts, "shots": {"0": scores, "5": scores}}
+
+
+@pytest.fixture
+def plots(study: Gathered, tmp_path: Path) -> Path:
+    for plot in PLOTS:
+        write_svg(draw(study, plot), tmp_path / "plots" / f"{plot_name(plot)}.svg")
+    return tmp_path / "plots"
+
+
+def test_plots_take_their_ink_from_the_page_and_keep_text(plots: Path) -> None:
+    assert sorted(path.stem for path in plots.iterdir()) == [
+        "cmmlu-quiz",
+        "forgetting-memory",
+        "loss-by-seconds",
+        "loss-by-tokens",
+    ]
+    for path in plots.iterdir():
+        svg = path.read_text(encoding="utf-8")
+        assert INK not in svg
+        assert "currentColor" in svg
+        assert "<text" in svg
+        assert "&lt;x&gt;" in svg
+
+
+def test_plots_on_one_page_do_not_share_identifiers(plots: Path) -> None:
+    every = [identifier for path in plots.iterdir() for identifier in re.findall(r'\bid="([^"]+)"', path.read_text())]
+    assert len(every) == len(set(every))
+    for path in plots.iterdir():
+        svg = path.read_text()
+        used = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
+        assert used <= set(re.findall(r'\bid="([^"]+)"', svg))
+
+
+def test_a_plot_is_the_same_each_time(study: Gathered, plots: Path, tmp_path: Path) -> None:
+    write_svg(draw(study, PLOTS[0]), tmp_path / "again" / "loss-by-tokens.svg")
+    assert (tmp_path / "again" / "loss-by-tokens.svg").read_text() == (plots / "loss-by-tokens.svg").read_text()
+
+
+def test_the_loss_plot_shows_the_logged_values(study: Gathered) -> None:
+    axes = draw(study, PLOTS[0]).axes[0]
+    first = axes.lines[0]
+    assert list(first.get_xdata()) == [10, 20, 30, 40]
+    assert list(first.get_ydata()) == pytest.approx([6.0, 5.5, 5 + 1 / 3, 5.0])
+
+
+def test_smoothing_is_a_running_mean() -> None:
+    assert smoothed([1, 2, 3, 4], 1).tolist() == [1, 2, 3, 4]
+    assert smoothed([1, 2, 3, 4], 2).tolist() == [1, 1.5, 2.5, 3.5]
+    assert np.allclose(smoothed([1, 2, 3], 10), [1, 1.5, 2])
+
+
+def test_the_page_escapes_and_marks_what_it_shows(study: Gathered, plots: Path) -> None:
+    page = study_page(study, plots)
+    assert "<script>" not in page
+    assert "今天&lt;script&gt;" in page
+    assert "好&amp;坏" in page
+    assert page.count("demonstration set") >= 2
+    assert '<td class="best">4.000</td>' in page
+    assert "Not measurable, longer than the model's positions" in page
+    assert "1 min 15 s" in page
+    assert "above" in page
+
+
+def test_milestones_come_newest_first(study: Gathered) -> None:
+    table = study_table(study)
+    older, newer = study.spec | {"date": "2025-01-01", "title": "Older"}, study.spec | {"title": "Newer <i>"}
+    page = milestones_page([(older, table), (newer, table)])
+    assert page.index("Newer &lt;i&gt;") < page.index("Older")
+
+
+def test_the_table_has_a_row_per_run_and_columns_by_evaluation(study: Gathered) -> None:
+    table = study_table(study)
+    assert list(table["run"]) == list(RUNS)
+    assert list(table["optimizer.lr"]) == ["1", "<x>"]
+    assert list(table["memory.order.fine"]) == [4, 4]
+    assert list(table["quiz.5-shot.low"]) == [0.3, 0.3]
+
+
+def test_numbers_are_said_as_people_say_them() -> None:
+    assert [duration(s) for s in (3, 75, 7300)] == ["3 s", "1 min 15 s", "2 h 1 min"]
+    assert [number(v) for v in (None, float("nan"), 1234.567, 1e9)] == ["–", "–", "1,234.57", "1.0e+09"]
+    assert [exponential(v) for v in (None, 0.0, 463.2)] == ["–", "1.0", "e^463"]
+    assert (percent(0.1234), big(65536), big(1234567)) == ("12.3%", "64Ki", "1,234,567")
+    assert paragraphs("a\nb\n\n\n\nc\n") == ["a\nb", "c"]

@@ -1,0 +1,69 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seedbed.errors import SeedbedError, choices
+from seedbed.files import hold_lock, read_json, replacing, sha256_of, write_json
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_json(target, [1])
+    with pytest.raises(RuntimeError), replacing(target) as partial:
+        partial.write_text("half")
+        assert read_json(target) == [1]
+        raise RuntimeError
+    assert read_json(target) == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_directory_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with replacing(tmp_path / "folder") as partial:
+            partial.mkdir()
+            (partial / name).touch()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout.strip()
+    host = socket.gethostname()
+    left, living = (tmp_path / f".a.json.{host}-{pid}.partial" for pid in (dead, os.getppid()))
+    left.mkdir()
+    living.touch()
+    write_json(tmp_path / "a.json", 1)
+    assert not left.exists()
+    assert living.exists()
+
+
+def test_a_directory_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    lock = hold_lock(tmp_path / "results")
+    code = f"from seedbed.files import hold_lock; hold_lock({str(tmp_path / 'results')!r})"
+    refused = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "another workflow is writing there" in refused.stderr
+    lock.close()
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_bad_json_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(SeedbedError, match=r"a\.json: not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(SeedbedError, match="no such file"):
+        read_json(tmp_path / "b.json")
+
+
+def test_equal_values_have_equal_checksums() -> None:
+    assert sha256_of({"a": 1, "b": [2]}) == sha256_of({"b": [2], "a": 1}) != sha256_of({"a": 1, "b": [3]})
+
+
+def test_the_nearest_valid_name_is_offered() -> None:
+    assert choices("tinny", ["tiny", "large"]) == "; did you mean 'tiny'?"
+    assert choices("zzz", ["tiny", "large"]) == "; valid: tiny, large"
+    assert choices("zzz", []) == "; none is defined"
