@@ -14,7 +14,7 @@ def main() -> None:
     arguments.add_argument("--tokenizer", type=Path, required=True, help="directory with tokenizer.json")
     arguments.add_argument("--init", type=Path, help="model directory to start from")
     arguments.add_argument("--out", type=Path, required=True, help="directory of the run")
-    arguments.add_argument("--processes", type=int, default=1, help="ranks: GPUs, or CPU processes")
+    arguments.add_argument("--processes", type=int, default=1, help="ranks: GPUs, or CPU processes; 0 chooses")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads of all processes together")
     arguments.add_argument("--micro-batch", type=int, default=0, help="sequences per process at a time; 0 chooses")
     arguments.add_argument("--zero-stage", type=int, default=0, help="what DeepSpeed shares out: 0 nothing, 1, 2")

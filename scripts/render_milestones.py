@@ -22,7 +22,15 @@ def main() -> None:
         from seedbed.report.pages import milestones_page
 
         specs = json.loads(args.specs) if args.specs else Plan(load(args.config)).study_specs()
-        tables = [pd.read_csv(args.results / "studies" / spec["name"] / "table.tsv", sep="\t") for spec in specs]
+        tables = [
+            pd.read_csv(
+                args.results / "studies" / spec["name"] / "table.tsv",
+                sep="\t",
+                dtype={"run": str},
+                keep_default_na=False,
+            )
+            for spec in specs
+        ]
         write_text(args.out, milestones_page(list(zip(specs, tables, strict=True))))
 
 

@@ -42,6 +42,8 @@ class Llama(Strict):
         if self.head_dim is None:
             check_heads("hidden_size", self.hidden_size, self.num_attention_heads)
             check_heads("hidden_size", self.hidden_size, 2 * self.num_attention_heads)  # RoPE turns pairs
+        elif self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim}: RoPE turns pairs; expected an even number")
         check_heads("num_attention_heads", self.num_attention_heads, self.num_key_value_heads or 1)
         return self
 

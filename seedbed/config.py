@@ -7,6 +7,7 @@ names the key's path, what was found and what fits.
 import re
 from datetime import date as Date
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError,
 
 from seedbed.architectures import Architecture
 from seedbed.errors import SeedbedError, choices
-from seedbed.fields import NAME, Count, Name, Number, Positive, Rate, Sha256, Share, Strict
+from seedbed.fields import NAME, Beta, Count, Name, Number, Positive, Rate, Sha256, Share, Strict
 
 # --- corpora ---------------------------------------------------------------------------------------------------------
 
@@ -49,7 +50,7 @@ class UrlSource(Strict):
 class FilesSource(Strict):
     """Local files, directories or globs; a directory stands for all readable files below it."""
 
-    files: str | list[str]
+    files: str | Annotated[list[str], Field(min_length=1)]
 
 
 class HubSource(Strict):
@@ -105,8 +106,20 @@ class Corpus(Strict):
     min_chars: Count = 1
     deduplicate: bool = True
     split: Split = Split()
-    shards: Positive = 1
+    shards: Annotated[Positive, Field(le=512)] = 1
     seed: Count = 0
+
+    @model_validator(mode="after")
+    def template_is_plain(self) -> "Corpus":
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"text {self.text!r}: {error}") from None
+        if not self.text or not all(name.isidentifier() for name in fields):
+            raise ValueError(
+                f"text {self.text!r}: expected the name of a field, or a template such as '{{title}}: {{text}}'"
+            )
+        return self
 
 
 # --- tokenizers ------------------------------------------------------------------------------------------------------
@@ -168,7 +181,7 @@ class Optimizer(Strict):
 
     name: Literal["adamw"] = "adamw"
     lr: Rate = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     eps: Rate = 1e-8
     weight_decay: Annotated[Number, Field(ge=0)] = 0.1
 
@@ -281,7 +294,8 @@ class Forgetting(Strict):
     lengths: Annotated[list[Positive], Field(min_length=1)]
     text: list[Literal["order", "random"]] = ["order", "random"]
     split: Literal["train", "valid", "test"] = "test"
-    repeats: Annotated[Positive, Field(ge=2)] = 10
+    # fewer than six pairs cannot reach p < 0.05
+    repeats: Annotated[Positive, Field(ge=6)] = 10
     batch_tokens: Positive = 16384
     seed: Count = 0
 
@@ -373,16 +387,17 @@ class Study(Strict):
         return self
 
 
-def relative_or_absolute(path: str) -> str:
-    if not path.strip() or "\0" in path:
-        raise ValueError("expected a directory")
+def plain_path(path: str) -> str:
+    """A directory that can stand in a rule and in a shell line as it is."""
+    if not re.fullmatch(r"[\w./+=,@-]+", path) or path.startswith("-"):
+        raise ValueError("expected a directory with letters, digits and ./_+=,@- only")
     return path
 
 
 class Config(Strict):
     """The whole configuration of a workflow."""
 
-    results: Annotated[str, AfterValidator(relative_or_absolute)] = "results"
+    results: Annotated[str, AfterValidator(plain_path)] = "results"
     corpora: dict[Name, Corpus] = {}
     tokenizers: dict[Name, Tokenizer] = {}
     models: dict[Name, Architecture] = {}

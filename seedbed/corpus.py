@@ -1,7 +1,7 @@
 """From raw documents to a cleaned, deduplicated, shuffled and split corpus, in memory that does not grow with it.
 
-The shuffle is an external sort by a keyed hash of each text: scatter into buckets by its first byte, then sort each
-bucket by the rest. It depends on no order of the source, and equal documents meet in one bucket, where they are counted
+The shuffle is an external sort by a keyed hash of each text: scatter into buckets by its first bits, then sort each
+bucket in memory. It depends on no order of the source, and equal documents meet in one bucket, where they are counted
 and dropped. The split depends on the text alone (without white space, compatibility-normalised), so that a document
 stays in its split whatever else of the configuration changes.
 """
@@ -24,6 +24,7 @@ from seedbed.files import replacing, sha256, write_json
 
 SPLITS = ("train", "valid", "test")
 KEY_BYTES = 16
+BUCKET_BITS = 6  # of the key at a time: 64 files open at once is well below what systems allow
 BUCKET_BYTES = 16 << 20  # a larger bucket is scattered again
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -102,14 +103,16 @@ def keyed(texts: Iterable[str], seed: int, deduplicate: bool) -> Iterator[tuple[
 
 
 def scatter(records: Iterable[tuple[bytes, bytes]], folder: Path, depth: int) -> list[Path]:
-    """Append each record to the bucket that byte `depth` of its key names; return the buckets in order."""
+    """Append each record to the bucket that the next bits of its key name; return the buckets in order."""
     folder.mkdir(exist_ok=True)
+    below = 8 * KEY_BYTES - BUCKET_BITS * (depth + 1)
     with ExitStack() as stack:
         buckets: dict[int, BinaryIO] = {}
         for key, raw in records:
-            if key[depth] not in buckets:
-                buckets[key[depth]] = stack.enter_context((folder / f"{key[depth]:03d}").open("wb", buffering=1 << 15))
-            buckets[key[depth]].write(key + len(raw).to_bytes(8) + raw)
+            number = int.from_bytes(key) >> below & (1 << BUCKET_BITS) - 1
+            if number not in buckets:
+                buckets[number] = stack.enter_context((folder / f"{number:03d}").open("wb", buffering=1 << 15))
+            buckets[number].write(key + len(raw).to_bytes(8) + raw)
     return sorted(folder.iterdir())
 
 
@@ -120,7 +123,7 @@ def read_bucket(path: Path) -> Iterator[tuple[bytes, bytes]]:
 
 
 def sorted_bucket(path: Path, depth: int, deduplicate: bool, counts: Counter) -> Iterator[str]:
-    if path.stat().st_size > BUCKET_BYTES and depth < KEY_BYTES:
+    if path.stat().st_size > BUCKET_BYTES and BUCKET_BITS * (depth + 1) <= 8 * KEY_BYTES:
         smaller = scatter(read_bucket(path), path.with_name(path.name + ".d"), depth)
         path.unlink()
         for bucket in smaller:

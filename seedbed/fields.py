@@ -25,7 +25,7 @@ def parse_count(value: Any) -> int:
     if not match:
         raise ValueError(COUNT_EXPECTED)
     number = float(match[1]) * MULTIPLIERS[match[2]]
-    if number != int(number):
+    if number > 1e18 or number != int(number):
         raise ValueError(COUNT_EXPECTED)
     return int(number)
 
@@ -51,6 +51,7 @@ Positive = Annotated[Count, Field(ge=1)]
 Number = Annotated[float, BeforeValidator(reject_bool), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
+Beta = Annotated[Number, Field(ge=0, lt=1)]
 
 # Names become file names and shell words.
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._+=,-]*$"

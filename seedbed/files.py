@@ -29,11 +29,20 @@ def replacing(target: Path | str) -> Iterator[Path]:
             remove(left)
     try:
         yield partial
+        flush(partial)
         if target.is_dir():
             remove(target)
         partial.replace(target)
     finally:
         remove(partial)
+
+
+def flush(path: Path) -> None:
+    """Have the files at `path` reach the disk, so that a rename never outlives what it names."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
 
 
 def hold_lock(folder: Path | str) -> IO:

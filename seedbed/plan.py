@@ -4,6 +4,7 @@ A *spec* is everything that a stage reads of the configuration, as plain JSON. I
 workflow passes it to the script and watches it for changes, so that a change reruns exactly the stages that read it.
 """
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -11,7 +12,7 @@ from typing import Any
 
 from seedbed.config import Config, ForeignTokenizer, Run, Study, validated
 from seedbed.errors import SeedbedError, choices
-from seedbed.fields import Strict, format_count
+from seedbed.fields import NAME, Strict, format_count
 
 STUDY_PARTS = ("date", "title", "notes", "plots")
 
@@ -60,13 +61,19 @@ class Plan:
         known = dict(self.written_out)
         expanded = {}
         for name, study in self.config.studies.items():
-            expanded[name] = [self.known_as(known, *pair) for pair in self.expand(f"studies.{name}", study)]
+            expanded[name] = [
+                self.known_as(f"studies.{name}", known, *pair) for pair in self.expand(f"studies.{name}", study)
+            ]
         return expanded
 
     @staticmethod
-    def known_as(known: dict[str, Run], variant: Variant, run: Run) -> tuple[Variant, Run]:
+    def known_as(where: str, known: dict[str, Run], variant: Variant, run: Run) -> tuple[Variant, Run]:
         """Equal runs are one node: take the name under which an equal run is already there."""
         same = [name for name, other in known.items() if other == run]
+        if not same and variant.run in known:
+            raise SeedbedError(
+                f"config: {where}: two different runs would be called {variant.run!r}; choose another label or name"
+            )
         known.setdefault(variant.run, run)
         return Variant(same[0] if same else variant.run, variant.values), run
 
@@ -91,6 +98,8 @@ class Plan:
             changed = self.with_model(f"{where}.{key}", changed)
             name += f"+{key}={label}" if changed != run else ""
             run = changed
+        if not re.fullmatch(NAME, name):
+            raise SeedbedError(f"config: {where}: {name!r} is no name: labels have letters, digits and ._+=,- only")
         return Variant(name, {key: label for key, label, _ in changes}), run
 
     def with_model(self, where: str, run: Run) -> Run:
@@ -104,6 +113,11 @@ class Plan:
         refer(f"{where}.tokenizer", run.tokenizer, self.config.tokenizers, "tokenizer")
         if run.init:
             refer(f"{where}.init.run", run.init.run, self.runs, "run")
+            origin = self.runs[run.init.run]
+            for key in ("model", "tokenizer"):
+                if getattr(run, key) != getattr(origin, key):
+                    raise SeedbedError(f"config: {where}.init: {run.init.run!r} has another {key}; expected the same")
+        self.check_split(where, run, "valid")
         positions = run.model.max_position_embeddings
         if positions is not None and positions < run.seq_len:
             raise SeedbedError(
@@ -113,6 +127,10 @@ class Plan:
             raise SeedbedError(
                 f"config: {where}.budget.tokens: {run.budget.tokens} is less than a batch of {run.batch_tokens} tokens"
             )
+
+    def check_split(self, where: str, run: Run, split: str) -> None:
+        if split != "train" and not getattr(self.config.corpora[run.corpus].split, split):
+            raise SeedbedError(f"config: {where}: needs the {split} split; corpora.{run.corpus}.split.{split} is 0")
 
     def check_init_order(self) -> None:
         """Raise when runs start from each other in a circle."""
@@ -126,6 +144,10 @@ class Plan:
     def check_study(self, where: str, study: Study) -> None:
         for evaluation in study.evaluate:
             refer(f"{where}.evaluate", evaluation, self.config.evaluations, "evaluation")
+            spec = self.evaluation_spec(evaluation)
+            for variant in self.studies[where.removeprefix("studies.")]:
+                for split in [*spec.get("splits", []), *([spec["split"]] if "split" in spec else [])]:
+                    self.check_split(f"evaluations.{evaluation}", self.runs[variant.run], split)
         for index, plot in enumerate(study.plots):
             if plot.kind == "loss":
                 continue

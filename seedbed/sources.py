@@ -21,7 +21,9 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
+from string import Formatter
 from typing import Any, BinaryIO
 
 from seedbed.errors import SeedbedError, choices
@@ -30,7 +32,8 @@ from seedbed.iterate import batched
 
 COMPRESSED = (".gz", ".xz", ".zst")
 FORMATS = {".txt": "text", ".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+# RuntimeError is what zipfile raises for an encrypted member.
+DAMAGE = (EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, csv.Error)
 ATTEMPTS = 5
 
 # --- downloading -----------------------------------------------------------------------------------------------------
@@ -69,7 +72,7 @@ def download_url(url: str, checksum: str, target: Path, pause: float = 1.0) -> N
         try:
             fetch_rest(url, partial)
             break
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, HTTPException) as error:
             if attempt == ATTEMPTS - 1 or getattr(error, "code", 500) in (401, 403, 404, 410):
                 raise SeedbedError(f"cannot download {url}: {error}; the same command goes on") from None
             time.sleep(pause * 2**attempt)
@@ -114,7 +117,9 @@ def local_files(patterns: str | list[str]) -> list[Path]:
     """Files that `patterns` (paths, directories, globs) stand for, sorted; every pattern must match something."""
     found = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        paths = [Path(path) for path in glob.glob(pattern, recursive=True)]
+        paths = [Path(path) for path in [pattern] if Path(path).exists()] or [
+            Path(path) for path in glob.glob(pattern, recursive=True)
+        ]
         inside = [file for path in paths if path.is_dir() for file in path.rglob("*") if format_of(file.name)]
         matches = [file for file in [*paths, *inside] if file.is_file()]
         if not matches:
@@ -256,6 +261,7 @@ def json_records(name: str, stream: BinaryIO) -> Iterator[Any]:
 
 
 def csv_records(name: str, stream: BinaryIO) -> Iterator[dict]:
+    csv.field_size_limit(1 << 30)  # documents are longer than the fields that csv expects
     yield from csv.DictReader(utf8_lines(name, stream))
 
 
@@ -273,13 +279,12 @@ def parquet_records(name: str, stream: BinaryIO) -> Iterator[dict]:
 READERS = {"jsonl": jsonl_records, "json": json_records, "csv": csv_records, "parquet": parquet_records}
 
 
-def hub_records(source: dict) -> Iterable[dict]:
+def hub_records(source: dict) -> Iterator[dict]:
     import datasets
 
+    options = {"split": source["split"], "revision": source["revision"], "streaming": True}
     try:
-        return datasets.load_dataset(
-            source["hub"], source["name"], split=source["split"], revision=source["revision"], streaming=True
-        )
+        yield from datasets.load_dataset(source["hub"], source["name"], **options)
     except Exception as error:  # the hub client raises its own, urllib's, pyarrow's and fsspec's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SeedbedError(f"hub dataset {source['hub']} (split {source['split']}): {reason}") from None
@@ -300,4 +305,10 @@ def rendered(records: Iterable[Any], text: str, name: str) -> Iterator[str]:
             raise SeedbedError(f"{where}: no field {missing}{choices(missing.args[0], record)}") from None
         if not isinstance(value, str):
             raise SeedbedError(f"{where}: field {text!r} is {type(value).__name__}, expected text")
+        if any(record.get(name) is None for _, name, _, _ in Formatter().parse(text) if name):
+            raise SeedbedError(f"{where}: a field of {text!r} is null, expected text")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise SeedbedError(f"{where}: half of a surrogate pair at character {error.start}") from None
         yield value

@@ -97,6 +97,11 @@ def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
     return tokenizer, tokenizer.token_to_id(eos if isinstance(eos, str) else eos["content"])
 
 
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id: ids of other people's tokenizers may have gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict:
     """Bytes and characters per token, and how many texts do not come back exactly after decoding."""
     tokens = characters = size = lossy = 0
@@ -129,7 +134,7 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
             stats["sample_bytes"] = sum(len(text.encode()) for text in texts)
             save_tokenizer(train_tokenizer(texts, spec["vocab_size"]), folder)
         tokenizer, eos = load_for_encoding(folder)
-        stats |= {"vocab_size": tokenizer.get_vocab_size(), "eos_id": eos}
+        stats |= {"vocab_size": vocabulary_size(tokenizer), "eos_id": eos}
         if corpus:
             valid = (text for shard in shards(corpus, "valid") for text in read_documents(shard))
             stats["valid"] = compression(tokenizer, valid)

@@ -21,7 +21,7 @@ from seedbed.corpus import SPLITS, read_documents
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json, replacing, sha256, write_json
 from seedbed.iterate import batched
-from seedbed.tokenizer import load_for_encoding, shards
+from seedbed.tokenizer import load_for_encoding, shards, vocabulary_size
 
 BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads, small beside a shard
 
@@ -34,7 +34,7 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
     One process encodes one shard at a time, so that the result does not depend on `processes`.
     """
     encoder, eos = load_for_encoding(tokenizer)
-    vocab_size = encoder.get_vocab_size()
+    vocab_size = vocabulary_size(encoder)
     dtype = "uint16" if vocab_size <= 2**16 else "uint32"
     stats = read_json(corpus / "stats.json")
     with replacing(target) as partial:

@@ -69,6 +69,17 @@ def test_tagged_lines_lose_their_tags(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", format="tagged-lines", lines_per_document=2) == ["１张图片\nA/B，", "末"]
 
 
+def test_a_template_with_a_null_field_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"title": null, "text": "x"}\n')
+    with pytest.raises(SeedbedError, match="a.jsonl: record 1: a field of .* is null"):
+        read(tmp_path / "a.jsonl", text="{title}{text}")
+
+
+def test_long_fields_and_odd_names_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a[1].csv").write_text("text\n" + "长" * 200_000 + "\n", encoding="utf-8")
+    assert read(tmp_path / "a[1].csv") == ["长" * 200_000]
+
+
 # --- archives --------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +145,7 @@ def test_a_truncated_archive_is_told(tmp_path: Path) -> None:
         ("a.jsonl", b"5\n", "a.jsonl: record 1: expected an object or a string, found int"),
         ("a.parquet", b"PAR1 not really", "a.parquet: not a whole parquet file"),
         ("a.bin", b"", "its name does not tell the format"),
+        ("a.jsonl", b'{"text": "\\ud83d"}\n', "a.jsonl: record 1: half of a surrogate pair at character 0"),
     ],
 )
 def test_bad_text_is_told_with_file_and_line(tmp_path: Path, name: str, content: bytes, told: str) -> None:

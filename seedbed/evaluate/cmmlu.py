@@ -84,7 +84,9 @@ def hub_questions(source: dict) -> tuple[dict, dict]:
             name: datasets.load_dataset(source["hub"], name, revision=source["revision"]) for name in sorted(names)
         }
     except Exception as error:  # the hub client raises its own, urllib's and fsspec's
-        raise SeedbedError(f"hub dataset {source['hub']}: {str(error).splitlines()[0]}") from None
+        raise SeedbedError(
+            f"hub dataset {source['hub']}: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from None
     read = {
         split: {name: questions(data[split], name, f"{source['hub']}:{name}:{split}") for name, data in loaded.items()}
         for split in ("dev", "test")
@@ -103,6 +105,8 @@ def questions(records: Iterable[dict], subject: str, where: str) -> list[Questio
             raise SeedbedError(f"{where}: record {number}: Answer is {letter!r}, expected one of {', '.join(LETTERS)}")
         options = tuple(record[option] for option in LETTERS)
         found.append(Question(subject, record["Question"], options, LETTERS.index(letter)))
+    if not found:
+        raise SeedbedError(f"{where}: no question there")
     return found
 
 

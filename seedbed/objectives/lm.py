@@ -76,5 +76,5 @@ def export(model: torch.nn.Module, tokenizer: Path, folder: Path) -> None:
     """Write a transformers directory: config, weights as safetensors, tokenizer."""
     model.save_pretrained(folder)
     for file in tokenizer.iterdir():
-        if file.name != "stats.json":
+        if file.is_file() and file.name != "stats.json":
             (folder / file.name).write_bytes(file.read_bytes())

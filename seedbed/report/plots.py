@@ -121,6 +121,8 @@ def forgetting_figure(study: Gathered, plot: dict) -> Figure:
 
 
 def draw_curve(axes: plt.Axes, points: list[dict], colour: str, label: str) -> None:
+    if not points:
+        return
     lengths = [point["length"] for point in points]
     low, high = zip(*(point["copy"]["interval"] for point in points), strict=True)
     axes.fill_between(lengths, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -155,7 +157,10 @@ def cmmlu_figure(study: Gathered, plot: dict) -> Figure:
 
 def plot_name(plot: dict) -> str:
     """File name of a plot without its ending, from what it shows."""
-    return f"loss-by-{plot['x']}" if plot["kind"] == "loss" else f"{plot['kind']}-{plot['evaluation']}"
+    if plot["kind"] != "loss":
+        return f"{plot['kind']}-{plot['evaluation']}"
+    smooth = f"-smooth-{plot['smooth']}" if plot["smooth"] > 1 else ""
+    return f"loss-by-{plot['x']}{smooth}{'-log' if plot['log'] else ''}"
 
 
 def write_svg(figure: Figure, path: Path) -> None:

@@ -8,7 +8,8 @@ manifest says.
 from collections.abc import Callable
 from pathlib import Path
 
-from seedbed.files import read_json, remove, sha256, write_json
+from seedbed.errors import SeedbedError
+from seedbed.files import flush, read_json, remove, sha256, write_json
 
 KEEP = 2  # the newest may turn out damaged: the one before is the way back
 
@@ -33,6 +34,7 @@ def save(
     if leader:
         files = {path.name: describe(path) for path in sorted((root / tag).iterdir()) if path.is_file()}
         write_json(root / tag / "manifest.json", {"step": step, **facts, "files": files})
+        flush(root / tag)
         remove(folder_of(root, step))
         (root / tag).rename(folder_of(root, step))
         for old in sorted(root.glob("step-*"))[:-KEEP]:
@@ -50,7 +52,11 @@ def newest(root: Path, report: Callable[[str], None]) -> dict | None:
         if not (folder / "manifest.json").exists():
             report(f"{folder}: no manifest: passed over")
             continue
-        manifest = read_json(folder / "manifest.json")
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except SeedbedError as error:
+            report(f"{error}: passed over")
+            continue
         damaged = [name for name, facts in manifest["files"].items() if not intact(folder / name, facts)]
         if not damaged:
             return manifest

@@ -62,6 +62,8 @@ def start_distributed(execution: Execution) -> tuple[int, int]:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": "0",
         }
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=timedelta(minutes=30))
     return rank, world
@@ -87,9 +89,7 @@ class Trainer:
         }
         try:
             self.log = (
-                MetricsLog(self.job.store, self.job.events, self.job.name, self.step, self.batching.steps)
-                if self.rank == 0
-                else None
+                MetricsLog(self.job.store, self.job.name, self.step, self.batching.steps) if self.rank == 0 else None
             )
             self.train_steps()
         finally:
@@ -152,8 +152,8 @@ class Trainer:
 
     def train_steps(self) -> None:
         spec, device = self.job.spec, self.engine.device
-        loss, since, started = torch.zeros((), device=device), self.step, time.perf_counter()
-        saved = time.monotonic()
+        loss, since, seconds = torch.zeros((), device=device), self.step, self.seconds
+        saved, started = time.monotonic(), self.clock()
         for batches in self.prefetched():
             torch.manual_seed(mixed(mixed(spec["seed"]) ^ self.step) ^ self.rank)  # for dropout
             ratio = lr_ratio(spec["schedule"], self.step, self.batching.steps)
@@ -169,20 +169,28 @@ class Trainer:
             last = self.step == self.batching.steps
             validate = last or self.step % spec["validation"]["every"] == 0
             if last or validate or self.step % spec["log_every"] == 0:
-                self.seconds += (elapsed := time.perf_counter() - started)
-                self.write_metrics(loss / (self.step - since), ratio, (self.step - since) / elapsed, validate)
-                loss, since, started = torch.zeros((), device=device), self.step, time.perf_counter()
+                self.seconds += self.clock() - started
+                speed = (self.step - since) / (self.seconds - seconds)
+                self.write_metrics(loss / (self.step - since), ratio, speed, validate)
+                loss, since, seconds, started = torch.zeros((), device=device), self.step, self.seconds, self.clock()
             if self.rank == 0:
                 self.log.advance()
             stop, due = self.agreed(time.monotonic() - saved > self.job.execution.checkpoint_seconds)
             if last or stop or due:
-                self.seconds += time.perf_counter() - started
+                self.seconds += self.clock() - started
                 self.save()
-                saved, started = time.monotonic(), time.perf_counter()
+                saved, started = time.monotonic(), self.clock()
             if stop and not last:
                 raise SeedbedError(
                     f"{self.job.name}: stopped by a signal after step {self.step}; the same command goes on"
                 )
+
+    @staticmethod
+    def clock() -> float:
+        """Seconds, read once the device has done what it was given."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     def clip_gradients(self) -> None:
         if self.clips_itself and self.engine.is_gradient_accumulation_boundary():
@@ -248,7 +256,8 @@ class Trainer:
         for first in range(0, len(mine), self.batching.micro_batch):
             part = mine[first : first + self.batching.micro_batch]
             tokens = self.objective.validation_batch(part).to(self.engine.device)
-            total += torch.tensor([float(self.objective.loss(self.engine, tokens)) * len(part), len(part)])
+            loss = float(self.objective.loss(self.engine, tokens))
+            total += torch.tensor([loss * len(part), len(part)], dtype=total.dtype, device=total.device)
         dist.all_reduce(total)
         self.engine.train()
         return float(total[0] / total[1])
@@ -329,7 +338,7 @@ pipeline_tag: text-generation
 
 # {job.name}
 
-A {job.spec["model"]["family"]} language model of {summary["parameters"]:,} parameters, trained from zero by Seedbed on
+A {job.spec["model"]["family"]} language model of {summary["parameters"]:,} parameters, trained by Seedbed on
 {summary["tokens"]:,} tokens ({summary["epochs"]:.2f} epochs, {config["splits"]["train"]["documents"]:,} documents).
 Validation loss {summary["valid_loss"]:.4f} nats per token,
 {summary["seconds"]:.0f} s on {summary["devices"]} device(s).

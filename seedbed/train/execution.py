@@ -13,7 +13,7 @@ AUTOMATIC_TOKENS = 4096
 class Execution:
     """How a run is computed; never changes what it is."""
 
-    processes: int = 1
+    processes: int = 1  # 0 chooses: the GPUs that are visible, else up to two on the CPU
     threads: int = 1
     micro_batch: int = 0  # sequences per process at a time; 0 chooses
     zero_stage: int = 0
@@ -22,10 +22,8 @@ class Execution:
     def __post_init__(self) -> None:
         if self.zero_stage not in (0, 1, 2):
             raise SeedbedError(f"zero_stage: found {self.zero_stage}, expected 0, 1 or 2")
-        if self.processes < 1 or self.micro_batch < 0:
-            raise SeedbedError(
-                f"processes {self.processes} and micro_batch {self.micro_batch}: expected at least 1 and 0"
-            )
+        if self.processes < 0 or self.micro_batch < 0:
+            raise SeedbedError(f"processes {self.processes} and micro_batch {self.micro_batch}: expected at least 0")
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from seedbed.errors import SeedbedError
 from seedbed.files import remove, replacing, sha256, sha256_of
 from seedbed.train.execution import Execution
-
-PUBLISHED = ("run.json", "summary.json", "model")
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,6 @@ class Job:
     def store(self) -> Path:
         return self.out / "checkpoints" / self.identity[:16]
 
-    @property
-    def events(self) -> Path:
-        return self.out / "tensorboard"
-
 
 def pretrain(job: Job, command: list[str]) -> None:
     """Train a run, or what is left of it, and publish its files in `job.out`.
@@ -65,12 +59,12 @@ def pretrain(job: Job, command: list[str]) -> None:
         from seedbed.train.engine import train
 
         die_with_parent()
-        train(job)
+        ranks = replace(job.execution, processes=int(os.environ["WORLD_SIZE"]))
+        train(replace(job, execution=ranks))
         return
     with alone(job):
         if not (job.store / "final").exists():
-            check_devices(job.execution)
-            launch(job, command)
+            launch(replace(job, execution=placed(job.spec, job.execution)), command)
         publish(job)
 
 
@@ -87,13 +81,19 @@ def alone(job: Job) -> Iterator[None]:
         yield
 
 
-def check_devices(execution: Execution) -> None:
+def placed(spec: dict, execution: Execution) -> Execution:
+    """The execution with its number of processes settled by the devices of this machine."""
     import torch
 
-    if torch.cuda.is_available() and execution.processes > torch.cuda.device_count():
-        raise SeedbedError(f"{execution.processes} processes, but {torch.cuda.device_count()} GPUs are visible here")
-    if not torch.cuda.is_available():
+    gpus = torch.cuda.device_count()
+    if not gpus:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if not execution.processes:
+        most, sequences = gpus or min(2, execution.threads), spec["batch_tokens"] // spec["seq_len"]
+        return replace(execution, processes=max(n for n in range(1, max(1, most) + 1) if sequences % n == 0))
+    if gpus and execution.processes > gpus:
+        raise SeedbedError(f"{execution.processes} processes, but {gpus} GPUs are visible here")
+    return execution
 
 
 def launch(job: Job, command: list[str]) -> None:
@@ -103,6 +103,7 @@ def launch(job: Job, command: list[str]) -> None:
 
         train(job)
         return
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -121,6 +122,8 @@ def launch(job: Job, command: list[str]) -> None:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError:
         raise SystemExit(1) from None  # the rank that failed has said why
+    except SignalException as stopped:
+        raise SeedbedError(f"{job.name}: stopped by signal {stopped.sigval}; the same command goes on") from None
 
 
 def die_with_parent() -> None:
@@ -134,12 +137,17 @@ def die_with_parent() -> None:
 
 
 def publish(job: Job) -> None:
-    """Copy the finished run from its store to where readers look; `metrics.jsonl` is its record of steps."""
-    for name in PUBLISHED:
-        source = job.store / "final" / name
+    """Copy the finished run from its store to where readers look."""
+    final, store = job.store / "final", job.store
+    for source in (
+        final / "run.json",
+        final / "summary.json",
+        final / "model",
+        store / "metrics.jsonl",
+        store / "tensorboard",
+    ):
+        name = source.name
         with replacing(job.out / name) as partial:
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, partial)
-    with replacing(job.out / "metrics.jsonl") as partial:
-        shutil.copy2(job.store / "metrics.jsonl", partial)
     for old in job.store.glob(".step-*.partial"):
         remove(old)

@@ -11,11 +11,11 @@ from seedbed.files import remove, write_text
 class MetricsLog:
     """Appends a line per logged step; opened at a step, it forgets what was written after that step.
 
-    `folder/metrics.jsonl` is the record; `events` (a directory) is made again from it, so that TensorBoard shows every
-    step once.
+    `folder/metrics.jsonl` is the record; `folder/tensorboard` is made again from it, so that every step is shown
+    once.
     """
 
-    def __init__(self, folder: Path, events: Path, name: str, step: int, steps: int) -> None:
+    def __init__(self, folder: Path, name: str, step: int, steps: int) -> None:
         # Heavy to import, and only the rank that writes needs it.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -23,8 +23,8 @@ class MetricsLog:
         kept = [line for line in whole_lines(self.path) if line["step"] <= step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        remove(events)
-        self.events = SummaryWriter(str(events))
+        remove(folder / "tensorboard")
+        self.events = SummaryWriter(str(folder / "tensorboard"))
         for line in kept:
             self.show(line)
         self.bar = tqdm(total=steps, initial=step, desc=name, unit="step", dynamic_ncols=True, mininterval=1)

@@ -114,7 +114,7 @@ def test_plots_take_their_ink_from_the_page_and_keep_text(plots: Path) -> None:
     assert sorted(path.stem for path in plots.iterdir()) == [
         "cmmlu-quiz",
         "forgetting-memory",
-        "loss-by-seconds",
+        "loss-by-seconds-smooth-2-log",
         "loss-by-tokens",
     ]
     for path in plots.iterdir():

@@ -31,7 +31,7 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     assert checkpoints.newest(tmp_path / "none", pytest.fail) is None
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest", "empty manifest"])
 def test_a_damaged_one_is_told_and_passed_over(tmp_path: Path, damage: str) -> None:
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
@@ -44,6 +44,8 @@ def test_a_damaged_one_is_told_and_passed_over(tmp_path: Path, damage: str) -> N
             (newest / "state.pt").unlink()
         case "manifest":
             (newest / "manifest.json").unlink()
+        case "empty manifest":
+            (newest / "manifest.json").write_text("")
     told = []
     assert checkpoints.newest(tmp_path, told.append)["step"] == 1
     assert len(told) == 1

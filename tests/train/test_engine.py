@@ -204,6 +204,24 @@ def test_a_signal_saves_before_it_ends(train: Callable, command: Callable, tmp_p
     assert [line["step"] for line in learned(out)] == list(range(1, 401))
 
 
+def test_a_signal_to_two_ranks_saves_too(train: Callable, command: Callable, tmp_path: Path) -> None:
+    out, spec = tmp_path / "stopped", run_spec(budget={"steps": 400})
+    process = subprocess.Popen(command(out, spec, "--processes", "2"), stderr=subprocess.PIPE, text=True)
+    kill_after(process, out, 2, signal.SIGTERM)
+    assert process.returncode == 1
+    told = process.stderr.read()
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    assert list(store(out).glob("step-*"))
+
+
+def test_processes_are_chosen_to_divide_the_batch(train: Callable, tmp_path: Path) -> None:
+    out = train(tmp_path / "even", run_spec(budget={"steps": 2}), "--processes", "0")
+    assert read_json(out / "summary.json")["devices"] == 2
+    out = train(tmp_path / "odd", run_spec(budget={"steps": 2}, batch_tokens=96), "--processes", "0")
+    assert read_json(out / "summary.json")["devices"] == 1
+
+
 def test_a_finished_run_is_only_published(train: Callable, finished: Path, tmp_path: Path) -> None:
     out = train(tmp_path / "run", run_spec())
     before = (store(out) / "metrics.jsonl").stat().st_mtime_ns

@@ -34,7 +34,7 @@ def test_an_automatic_micro_batch_is_the_largest_that_divides() -> None:
             "12 sequences of a batch, which micro_batch 5 do not divide; nearest micro_batch that do: 4 or 6",
         ),
         ({"zero_stage": 7}, "zero_stage: found 7, expected 0, 1 or 2"),
-        ({"processes": 0}, "expected at least 1"),
+        ({"processes": -1}, "expected at least 0"),
     ],
 )
 def test_what_does_not_divide_is_told_with_what_does(execution: dict, told: str) -> None:

@@ -1,10 +1,13 @@
 """Which rules run again after one key, file or setting has changed; nothing is run here, only planned."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import changed
+
+from seedbed.evaluate.cmmlu import DEMONSTRATION
 
 PAGES = {"render_table": 1, "render_plots": 1, "render_study": 1, "render_milestones": 1}
 MEASURE = {"evaluate": 8, **PAGES}
@@ -77,6 +80,20 @@ def edited(finished_project) -> Iterator:
     yield edit
     for path, content in before.items():
         path.write_bytes(content)
+
+
+def test_edited_questions_are_asked_again(project) -> None:
+    folder = project.folder / "questions"
+    shutil.copytree(DEMONSTRATION, folder, ignore=shutil.ignore_patterns("*.md"))
+    project.config["evaluations"] = {
+        "questions": {**project.config["evaluations"]["questions"], "source": {"files": "questions"}}
+    }
+    project.config["studies"]["batch"] |= {"evaluate": ["questions"], "plots": []}
+    assert project.run("--cores", "2").returncode == 0
+    assert project.planned() == {}
+    path = folder / "test" / "computer_science.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("A,B", "A, B") + "\n", encoding="utf-8")
+    assert project.planned() == {"evaluate": 2, **PAGES}
 
 
 @pytest.mark.parametrize(("name", "expected"), FILES, ids=[name for name, _ in FILES])

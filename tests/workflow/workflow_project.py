@@ -43,7 +43,7 @@ CONFIG = {
     },
     "evaluations": {
         "perplexity": {"kind": "perplexity"},
-        "forgetting": {"kind": "forgetting", "lengths": [2, 4, 8, 16], "repeats": 4},
+        "forgetting": {"kind": "forgetting", "lengths": [2, 4, 8, 16], "repeats": 6},
         "questions": {"kind": "cmmlu", "source": {"demonstration": True}, "shots": [0]},
         "samples": {"kind": "samples", "prompts": ["今天", "中国"], "max_new_tokens": 8},
     },

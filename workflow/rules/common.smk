@@ -1,6 +1,7 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
 import os
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
@@ -30,6 +31,7 @@ if workflow.output_settings.dryrun and workflow.is_main_process:
 
 # Snakemake's own lock outlives a killed process, so the profile turns it off; this one does not.
 onstart:
+    global LOCK  # held as long as the process lives
     try:
         LOCK = hold_lock(RESULTS)
     except SeedbedError as error:

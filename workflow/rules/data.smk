@@ -29,7 +29,7 @@ rule build_corpus:
     input:
         script="scripts/build_corpus.py",
         downloaded=downloaded,
-        files=local_inputs,
+        files=corpus_files,
     output:
         documents=directory(f"{RESULTS}/corpora/{{corpus}}/documents"),
         stats=f"{RESULTS}/corpora/{{corpus}}/stats.json",

@@ -8,6 +8,7 @@ rule evaluate:
     input:
         script="scripts/evaluate.py",
         code=evaluation_code,
+        files=evaluation_files,
         model=f"{RESULTS}/runs/{{run}}/model",
         run=f"{RESULTS}/runs/{{run}}/run.json",
         tokens=tokens_of,

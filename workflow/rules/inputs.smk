@@ -28,16 +28,31 @@ def downloaded(wildcards):
     return f"{RESULTS}/downloads/{source.file_name}" if hasattr(source, "sha256") else []
 
 
-def local_inputs(wildcards):
-    """The files of a local source, watched for changes while there are at most 1000 of them."""
-    source = PLAN.config.corpora[wildcards.corpus].source
-    if not hasattr(source, "files"):
-        return []
+def watched(where, files):
+    """Local files to watch for changes, while there are at most 1000 of them."""
     try:
-        paths = local_files(source.files)
+        paths = local_files(files)
     except SeedbedError as error:
-        sys.exit(f"error: corpora.{wildcards.corpus}: {error}")
+        sys.exit(f"error: {where}: {error}")
     return [str(path) for path in paths] if len(paths) <= 1000 else []
+
+
+def corpus_files(wildcards):
+    """The files of a corpus with a local source."""
+    source = PLAN.config.corpora[wildcards.corpus].source
+    return watched(f"corpora.{wildcards.corpus}", source.files) if hasattr(source, "files") else []
+
+
+def tokenizer_files(wildcards):
+    """The files of a tokenizer that is taken from a directory."""
+    source = getattr(PLAN.config.tokenizers[wildcards.tokenizer], "from_", "")
+    return [str(path) for path in sorted(Path(source).glob("*")) if path.is_file()] if source else []
+
+
+def evaluation_files(wildcards):
+    """The files of an evaluation whose questions lie in a directory."""
+    source = getattr(PLAN.config.evaluations[wildcards.evaluation], "source", None)
+    return watched(f"evaluations.{wildcards.evaluation}", source.files) if hasattr(source, "files") else []
 
 
 def download_spec(wildcards):

@@ -10,6 +10,7 @@ rule render_study:
         code=[
             "seedbed/report/pages.py",
             "seedbed/report/templates/study.html",
+            "seedbed/report/templates/base.html",
             "seedbed/report/templates/style.css",
         ],
         plots=f"{RESULTS}/studies/{{study}}/plots",
@@ -49,6 +50,7 @@ rule render_milestones:
         code=[
             "seedbed/report/pages.py",
             "seedbed/report/templates/milestones.html",
+            "seedbed/report/templates/base.html",
             "seedbed/report/templates/style.css",
         ],
         tables=expand(f"{RESULTS}/studies/{{study}}/table.tsv", study=PLAN.studies),
@@ -65,7 +67,7 @@ rule render_milestones:
     conda:
         "../../envs/seedbed.yaml"
     params:
-        specs=canonical_json(PLAN.study_specs(("date", "title", "notes"))),
+        specs=lambda wildcards: canonical_json(PLAN.study_specs(("date", "title", "notes"))),
         results=lambda wildcards: RESULTS,
     message:
         "Writing the milestones"

@@ -8,6 +8,7 @@ rule build_tokenizer:
     input:
         script="scripts/build_tokenizer.py",
         corpus=training_corpus,
+        files=tokenizer_files,
     output:
         tokenizer=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer.json",
         config=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer_config.json",
