@@ -83,6 +83,7 @@ class Trainer:
         self.seconds = manifest["seconds"] if manifest else 0.0
         self.precision = manifest["precision"] if manifest else resolved_precision(self.job.spec["precision"])
         self.build(manifest)
+        self.open_interval(manifest)
         self.stop_signal = None
         previous = {
             name: signal.signal(name, self.on_signal) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -132,6 +133,19 @@ class Trainer:
                 raise SeedbedError(f"{folder}: cannot be loaded; delete it to go on from the one before")
             self.job.report(f"{self.job.name}: goes on from step {self.step}")
 
+    def open_interval(self, manifest: dict | None = None) -> None:
+        """Begin to average what the next line of metrics tells, or go on with what a checkpoint had of it."""
+        kept = manifest["interval"] if manifest else {"step": self.step, "seconds": self.seconds, "losses": [0.0]}
+        self.logged_step, self.logged_seconds, losses = kept["step"], kept["seconds"], kept["losses"]
+        mine = losses[self.rank] if len(losses) == self.world else sum(losses) / len(losses)
+        self.loss = torch.tensor(mine, device=self.engine.device)
+
+    def interval(self) -> dict:
+        """What `open_interval` goes on with: the losses of the steps since the last line, summed on each rank."""
+        losses = [None] * self.world
+        dist.all_gather_object(losses, float(self.loss))
+        return {"step": self.logged_step, "seconds": self.logged_seconds, "losses": losses}
+
     def deepspeed_config(self) -> dict:
         return {
             "train_micro_batch_size_per_gpu": self.batching.micro_batch,
@@ -152,7 +166,6 @@ class Trainer:
 
     def train_steps(self) -> None:
         spec, device = self.job.spec, self.engine.device
-        loss, since, seconds = torch.zeros((), device=device), self.step, self.seconds
         saved, started = time.monotonic(), self.clock()
         for batches in self.prefetched():
             torch.manual_seed(mixed(mixed(spec["seed"]) ^ self.step) ^ self.rank)  # for dropout
@@ -164,15 +177,15 @@ class Trainer:
                 self.engine.backward(micro_loss)
                 self.clip_gradients()
                 self.engine.step()
-                loss += micro_loss.detach() / len(batches)
+                self.loss += micro_loss.detach() / len(batches)
             self.step += 1
             last = self.step == self.batching.steps
             validate = last or self.step % spec["validation"]["every"] == 0
             if last or validate or self.step % spec["log_every"] == 0:
                 self.seconds += self.clock() - started
-                speed = (self.step - since) / (self.seconds - seconds)
-                self.write_metrics(loss / (self.step - since), ratio, speed, validate)
-                loss, since, seconds, started = torch.zeros((), device=device), self.step, self.seconds, self.clock()
+                self.write_metrics(ratio, validate)
+                self.open_interval()
+                started = self.clock()
             if self.rank == 0:
                 self.log.advance()
             stop, due = self.agreed(time.monotonic() - saved > self.job.execution.checkpoint_seconds)
@@ -226,9 +239,10 @@ class Trainer:
     def on_signal(self, number: int, _frame: object) -> None:
         self.stop_signal = number
 
-    def write_metrics(self, loss: torch.Tensor, ratio: float, steps_per_second: float, validate: bool) -> None:
-        dist.all_reduce(loss, op=dist.ReduceOp.SUM)
-        loss = loss.item() / self.world
+    def write_metrics(self, ratio: float, validate: bool) -> None:
+        steps = self.step - self.logged_step
+        dist.all_reduce(self.loss, op=dist.ReduceOp.SUM)
+        loss = self.loss.item() / self.world / steps
         if loss != loss:
             raise SeedbedError(
                 f"{self.job.name}: the loss is not a number at step {self.step}; try a smaller optimizer.lr"
@@ -242,7 +256,9 @@ class Trainer:
                 "loss": loss,
                 "lr": self.job.spec["optimizer"]["lr"] * ratio,
                 "grad_norm": self.grad_norm(),
-                "tokens_per_second": round(steps_per_second * self.job.spec["batch_tokens"], 1),
+                "tokens_per_second": round(
+                    steps * self.job.spec["batch_tokens"] / (self.seconds - self.logged_seconds), 1
+                ),
             }
             self.log.write(line | ({} if valid_loss is None else {"valid_loss": valid_loss}))
 
@@ -266,6 +282,7 @@ class Trainer:
 
     def save(self) -> None:
         facts = {"layout": self.layout(), "precision": self.precision, "seconds": self.seconds}
+        facts["interval"] = self.interval()
         checkpoints.save(self.job.store, self.step, self.write_checkpoint, facts, self.rank == 0, dist.barrier)
 
     def write_checkpoint(self, root: Path, tag: str) -> None:
