@@ -28,7 +28,7 @@ clean:
 
 # The stamps are written last: an installation that was broken off is done again.
 .venv/run: envs/requirements.txt pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else f'error: Python {sys.version.split()[0]}: expected 3.11 or newer; name one with PYTHON=')"
+	@$(PYTHON) -c "import sys; sys.exit(None if sys.version_info >= (3, 11) else f'error: Python {sys.version.split()[0]}: expected 3.11 or newer; name one with PYTHON=')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r envs/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .

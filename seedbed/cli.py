@@ -45,6 +45,10 @@ def spec_of(args: argparse.Namespace, kind: str) -> dict:
     return getattr(plan, f"{kind}_spec")(args.name)
 
 
+# The bar of a training is the only one worth showing; loading weights has bars of its own.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 class Reporter:
     """Messages to the terminal and to a log file; of several ranks only the first one speaks up."""
 
