@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert learned(out) == learned(finished)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_before_it_ends(train: Callable, command: Callable, tmp_path: Path, number: int) -> None:
     out, spec = tmp_path / "stopped", run_spec(budget={"steps": 400})
     process = subprocess.Popen(command(out, spec), stderr=subprocess.PIPE, text=True)

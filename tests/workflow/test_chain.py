@@ -181,17 +181,14 @@ def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
 
 
 def test_two_workflows_do_not_write_to_one_directory(project) -> None:
-    project.config["runs"]["tiny"]["budget"] = {"steps": 4000}
-    project.write()
-    first = subprocess.Popen(project.command("--cores", "1"), cwd=project.folder, stderr=subprocess.DEVNULL)
-    while not (project.folder / "results" / "tokens").exists():
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(project.command("--cores", "1"), cwd=project.folder, start_new_session=True, **quiet)
+    while not (project.folder / "results" / "corpora").exists():
         assert first.poll() is None
         time.sleep(0.05)
     done = project.run("--cores", "1")
-    first.terminate()
-    for path in project.folder.glob("results/runs/*/checkpoints"):
-        subprocess.run(["pkill", "-f", str(path.parent)])
-    first.wait(60)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
     assert done.returncode == 1
     assert "error: results: another workflow is writing there" in done.stdout
     assert "Traceback" not in done.stdout

@@ -82,18 +82,17 @@ def edited(finished_project) -> Iterator:
         path.write_bytes(content)
 
 
-def test_edited_questions_are_asked_again(project) -> None:
-    folder = project.folder / "questions"
+def test_edited_questions_are_asked_again(finished_project) -> None:
+    folder = finished_project.folder / "questions"
     shutil.copytree(DEMONSTRATION, folder, ignore=shutil.ignore_patterns("*.md"))
-    project.config["evaluations"] = {
-        "questions": {**project.config["evaluations"]["questions"], "source": {"files": "questions"}}
-    }
-    project.config["studies"]["batch"] |= {"evaluate": ["questions"], "plots": []}
-    assert project.run("--cores", "2").returncode == 0
-    assert project.planned() == {}
+    own = {"kind": "cmmlu", "source": {"files": "questions"}, "shots": [0]}
+    config = changed(finished_project.config, "evaluations.own", own)
+    target = "results/evaluations/tiny/own.json"
+    assert finished_project.run("--cores", "2", target, config=config).returncode == 0
+    assert finished_project.planned(target, config=config) == {}
     path = folder / "test" / "computer_science.csv"
-    path.write_text(path.read_text(encoding="utf-8").replace("A,B", "A, B") + "\n", encoding="utf-8")
-    assert project.planned() == {"evaluate": 2, **PAGES}
+    path.write_text(path.read_text(encoding="utf-8").replace("0,", "7,", 1), encoding="utf-8")
+    assert finished_project.planned(target, config=config) == {"evaluate": 1}
 
 
 @pytest.mark.parametrize(("name", "expected"), FILES, ids=[name for name, _ in FILES])
