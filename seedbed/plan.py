@@ -39,7 +39,7 @@ class Plan:
             self.check_run(f"runs.{name}", run)
         self.check_init_order()
         for name, study in self.config.studies.items():
-            self.check_study(f"studies.{name}", study)
+            self.check_study(name, study)
 
     @cached_property
     def runs(self) -> dict[str, Run]:
@@ -141,11 +141,12 @@ class Plan:
                 if chain[-1] in chain[:-1]:
                     raise SeedbedError(f"config: runs.{name}.init: cyclic: {' -> '.join(chain)}")
 
-    def check_study(self, where: str, study: Study) -> None:
+    def check_study(self, name: str, study: Study) -> None:
+        where = f"studies.{name}"
         for evaluation in study.evaluate:
             refer(f"{where}.evaluate", evaluation, self.config.evaluations, "evaluation")
             spec = self.evaluation_spec(evaluation)
-            for variant in self.studies[where.removeprefix("studies.")]:
+            for variant in self.studies[name]:
                 for split in [*spec.get("splits", []), *([spec["split"]] if "split" in spec else [])]:
                     self.check_split(f"evaluations.{evaluation}", self.runs[variant.run], split)
         for index, plot in enumerate(study.plots):

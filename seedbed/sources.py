@@ -292,6 +292,7 @@ def hub_records(source: dict) -> Iterator[dict]:
 
 def rendered(records: Iterable[Any], text: str, name: str) -> Iterator[str]:
     """Texts of records: a plain string as it is, else the field `text`, or the template if it has {fields}."""
+    fields = [name for _, name, _, _ in Formatter().parse(text) if name]
     for number, record in enumerate(records, start=1):
         if isinstance(record, str):
             yield record
@@ -305,7 +306,7 @@ def rendered(records: Iterable[Any], text: str, name: str) -> Iterator[str]:
             raise SeedbedError(f"{where}: no field {missing}{choices(missing.args[0], record)}") from None
         if not isinstance(value, str):
             raise SeedbedError(f"{where}: field {text!r} is {type(value).__name__}, expected text")
-        if any(record.get(name) is None for _, name, _, _ in Formatter().parse(text) if name):
+        if any(record[field] is None for field in fields):
             raise SeedbedError(f"{where}: a field of {text!r} is null, expected text")
         try:
             value.encode()
