@@ -1,6 +1,8 @@
 """Train a run, or what is left of it: python scripts/pretrain.py --run tiny --tokens .. --tokenizer .. --out .."""
 
 import sys
+from argparse import ArgumentParser
+from dataclasses import fields
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
@@ -12,18 +14,37 @@ def main() -> None:
     arguments = parser(__doc__, "run")
     arguments.add_argument("--tokens", type=Path, required=True, help="directory with index.json")
     arguments.add_argument("--tokenizer", type=Path, required=True, help="directory with tokenizer.json")
-    arguments.add_argument("--init", type=Path, help="model directory to start from")
+    arguments.add_argument("--init", type=Path, help="directory of a model or a checkpoint to start from")
+    arguments.add_argument("--trunk", type=Path, help="checkpoint with the first updates of this very run")
+    arguments.add_argument("--until", type=int, help="updates to stop after, as a trunk for others")
     arguments.add_argument("--out", type=Path, required=True, help="directory of the run")
-    arguments.add_argument("--processes", type=int, default=1, help="ranks: GPUs, or CPU processes; 0 chooses")
-    arguments.add_argument("--threads", type=int, default=1, help="CPU threads of all processes together")
-    arguments.add_argument("--micro-batch", type=int, default=0, help="sequences per process at a time; 0 chooses")
-    arguments.add_argument("--zero-stage", type=int, default=0, help="what DeepSpeed shares out: 0 nothing, 1, 2")
-    arguments.add_argument("--checkpoint-seconds", type=float, default=300, help="time between checkpoints")
+    add_execution(arguments)
     args = arguments.parse_args()
     with reporting(args.log) as report:
-        execution = Execution(args.processes, args.threads, args.micro_batch, args.zero_stage, args.checkpoint_seconds)
-        spec = spec_of(args, "run")
-        pretrain(Job(args.name, spec, args.tokens, args.tokenizer, args.out, args.init, execution, report), sys.argv)
+        execution = Execution(**{field.name: getattr(args, field.name) for field in fields(Execution)})
+        paths = {key: getattr(args, key) for key in ("tokens", "tokenizer", "out", "init", "trunk")}
+        job = Job(args.name, spec_of(args, "run"), until=args.until, execution=execution, report=report, **paths)
+        pretrain(job, sys.argv)
+
+
+def add_execution(arguments: ArgumentParser) -> None:
+    """How the run is computed: none of it changes what the run is."""
+    helps = {
+        "processes": "ranks: GPUs, or CPU processes; 0 chooses",
+        "threads": "CPU threads of all processes together",
+        "micro_batch": "sequences per process at a time; 0 chooses",
+        "zero_stage": "what DeepSpeed shares out: 0 nothing, 1 optimizer, 2 gradients too, 3 weights too",
+        "offload": "where ZeRO keeps the optimizer: none or cpu",
+        "gradient_checkpointing": "1: compute activations again instead of keeping them",
+        "compile": "1: torch.compile",
+        "checkpoint_seconds": "time between checkpoints",
+        "checkpoint_steps": "steps between checkpoints; 0: by time alone",
+        "checkpoint_keep": "how many checkpoints are kept",
+    }
+    for field in fields(Execution):
+        kind = int if field.type is bool else field.type
+        name = f"--{field.name.replace('_', '-')}"
+        arguments.add_argument(name, type=kind, default=kind(field.default), help=helps[field.name])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Plain arithmetic, so that a dry run can print sizes without loading a deep-learn
 formula against the real model.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -18,8 +18,22 @@ def check_heads(name: str, width: int, heads: int) -> None:
         raise ValueError(f"{name} {width} does not divide into {heads} heads; nearest that do: {near}")
 
 
-class Llama(Strict):
+class Shape(Strict):
+    """What all families have."""
+
+    # keys of unit length and the attention scale 1 (seedbed.models.keynorm)
+    key_norm: bool = False
+
+    @property
+    def model_type(self) -> str:
+        """The transformers model type."""
+        return f"{self.family}_keynorm" if self.key_norm else self.family
+
+
+class Llama(Shape):
     """Decoder with RoPE, RMSNorm and SwiGLU (LLaMA, arXiv 2302.13971), by `transformers.LlamaConfig` field names."""
+
+    positions_field: ClassVar[str] = "max_position_embeddings"
 
     family: Literal["llama"]
     hidden_size: Positive
@@ -49,23 +63,28 @@ class Llama(Strict):
 
     def parameters(self, vocab_size: int, positions: int) -> int:
         """Number of weights with a vocabulary of `vocab_size`; `positions` adds none (RoPE)."""
+        return vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2) + self.block_parameters()
+
+    def block_parameters(self) -> int:
+        """Number of weights without the embeddings and the output head."""
         d, ff = self.hidden_size, self.intermediate_size
         head = self.head_dim or d // self.num_attention_heads
         q = head * self.num_attention_heads
         kv = head * (self.num_key_value_heads or self.num_attention_heads)
         attention = d * q + 2 * d * kv + q * d + (q + 2 * kv + d) * self.attention_bias
         mlp = 3 * d * ff + (2 * ff + d) * self.mlp_bias
-        embeddings = vocab_size * d * (1 if self.tie_word_embeddings else 2)
-        return embeddings + self.num_hidden_layers * (attention + mlp + 2 * d) + d
+        return self.num_hidden_layers * (attention + mlp + 2 * d) + d
 
     def to_transformers(self) -> dict:
         """Keyword arguments for `transformers.AutoConfig.for_model("llama", ...)`."""
-        fields = self.model_dump(exclude={"family", "rope_theta"}, exclude_none=True)
+        fields = self.model_dump(exclude={"family", "key_norm", "rope_theta"}, exclude_none=True)
         return fields | {"rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta}}
 
 
-class GPT2(Strict):
+class GPT2(Shape):
     """Decoder with learned positions (GPT-2, Radford et al. 2019), by `transformers.GPT2Config` field names."""
+
+    positions_field: ClassVar[str] = "n_positions"
 
     family: Literal["gpt2"]
     n_embd: Positive
@@ -100,14 +119,19 @@ class GPT2(Strict):
 
     def parameters(self, vocab_size: int, positions: int) -> int:
         """Number of weights with a vocabulary of `vocab_size` and a table of `positions` positions."""
+        heads = vocab_size * (1 if self.tie_word_embeddings else 2)
+        return (heads + (self.n_positions or positions)) * self.n_embd + self.block_parameters()
+
+    def block_parameters(self) -> int:
+        """Number of weights without the embeddings and the output head."""
         d, ff = self.n_embd, self.n_inner or 4 * self.n_embd
-        layer = (4 * d * d + 4 * d) + (2 * d * ff + ff + d) + 4 * d
-        embeddings = vocab_size * d * (1 if self.tie_word_embeddings else 2) + (self.n_positions or positions) * d
-        return embeddings + self.n_layer * layer + 2 * d
+        return self.n_layer * ((4 * d * d + 4 * d) + (2 * d * ff + ff + d) + 4 * d) + 2 * d
 
     def to_transformers(self) -> dict:
         """Keyword arguments for `transformers.AutoConfig.for_model("gpt2", ...)`."""
-        return self.model_dump(exclude={"family"}, exclude_none=True)
+        fields = self.model_dump(exclude={"family", "key_norm"}, exclude_none=True)
+        # The same function in one kernel instead of eight.
+        return fields | ({"activation_function": "gelu_pytorch_tanh"} if self.activation_function == "gelu_new" else {})
 
 
 Architecture = Annotated[Llama | GPT2, Field(discriminator="family")]

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from seedbed.config import Run
 from seedbed.errors import SeedbedError
+from seedbed.fields import format_count
 from seedbed.files import read_json
 from seedbed.plan import Plan, dump
+from seedbed.trunks import Trunk
 
-COLUMNS = ("run", "parameters", "tokens", "steps", "tokens/parameter", "checkpoint", "time")
+COLUMNS = ("run", "parameters", "tokens", "steps", "batch", "lr", "tokens/parameter", "checkpoint", "time")
 
 
 def forecast(plan: Plan) -> str:
@@ -15,13 +17,21 @@ def forecast(plan: Plan) -> str:
     measured = measured_speeds(Path(plan.config.results))
     lines = [COLUMNS, *(line(plan, name, run, measured) for name, run in plan.runs.items())]
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(COLUMNS))]
-    return "\n".join(
+    table = [
         "  ".join(
             cell.rjust(width) if column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         for cells in lines
-    )
+    ]
+    return "\n".join(table + [shared(plan, trunk) for trunk in plan.trunks_by_name.values()])
+
+
+def shared(plan: Plan, trunk: Trunk) -> str:
+    """Which runs grow from a trunk."""
+    users = [name for name, last in plan.trunks.items() if trunk in last.chain]
+    tokens = trunk.step * trunk.spec["batch_tokens"]
+    return f"trunk {trunk.name}: the first {trunk.step:,} steps ({tokens:,} tokens) of {', '.join(users)}, trained once"
 
 
 def line(plan: Plan, name: str, run: Run, measured: dict) -> tuple[str, ...]:
@@ -32,6 +42,8 @@ def line(plan: Plan, name: str, run: Run, measured: dict) -> tuple[str, ...]:
         shown(facts["parameters"], "{:,}"),
         shown(facts["tokens"], "{:,}"),
         shown(facts["steps"], "{:,}"),
+        format_count(run.batch_tokens),
+        f"{run.optimizer.lr:g}",
         shown(facts["tokens_per_parameter"], "{:.2f}"),
         shown(facts["checkpoint_bytes"] and facts["checkpoint_bytes"] / 2**20, "{:,.0f} MiB"),
         shown(speed and facts["tokens"] and facts["tokens"] / speed / 60, "{:,.1f} min"),

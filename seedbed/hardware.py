@@ -1,5 +1,6 @@
 """What this machine is and how fast it can multiply; needed by training and for provenance."""
 
+import ctypes
 import platform
 import resource
 import subprocess
@@ -19,6 +20,14 @@ def bf16_is_fast() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next tensor; else each large one comes from the kernel, zeroed, anew."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
 
 
 def peak_memory_bytes() -> dict[str, int]:

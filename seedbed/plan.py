@@ -10,9 +10,12 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from seedbed.config import Config, ForeignTokenizer, Run, Study, validated
+from seedbed.config import Config, ForeignTokenizer, Init, Run, Study, validated
 from seedbed.errors import SeedbedError, choices
 from seedbed.fields import NAME, Strict, format_count
+from seedbed.scaling import resolved
+from seedbed.shapes import SHAPES
+from seedbed.trunks import Trunk, grow, trunk_at
 
 STUDY_PARTS = ("date", "title", "notes", "plots")
 
@@ -52,9 +55,14 @@ class Plan:
         return {name: [variant for variant, _ in variants] for name, variants in self.expanded.items()}
 
     @cached_property
-    def written_out(self) -> dict[str, Run]:
+    def bases(self) -> dict[str, Run]:
         """The runs of the configuration with the model in place of its name."""
         return {name: self.with_model(f"runs.{name}", run) for name, run in self.config.runs.items()}
+
+    @cached_property
+    def written_out(self) -> dict[str, Run]:
+        """The runs of the configuration with all their values."""
+        return {name: with_numbers(f"runs.{name}", run) for name, run in self.bases.items()}
 
     @cached_property
     def expanded(self) -> dict[str, list[tuple[Variant, Run]]]:
@@ -83,7 +91,7 @@ class Plan:
             refer(f"{where}.{'runs' if study.runs else 'base'}", run, self.config.runs, "run")
         if study.runs:
             return [(Variant(run, {"run": run}), self.written_out[run]) for run in study.runs]
-        base = self.written_out[study.base]
+        base = self.bases[study.base]
         options = [
             [(key, label, value) for label, value in labelled(values).items()] for key, values in study.vary.items()
         ]
@@ -100,12 +108,13 @@ class Plan:
             run = changed
         if not re.fullmatch(NAME, name):
             raise SeedbedError(f"config: {where}: {name!r} is no name: labels have letters, digits and ._+=,- only")
-        return Variant(name, {key: label for key, label, _ in changes}), run
+        return Variant(name, {key: label for key, label, _ in changes}), with_numbers(where, run)
 
     def with_model(self, where: str, run: Run) -> Run:
         if isinstance(run.model, str):
-            refer(f"{where}.model", run.model, self.config.models, "model")
-            run = run.model_copy(update={"model": self.config.models[run.model]})
+            known = SHAPES | self.config.models
+            refer(f"{where}.model", run.model, known, "model")
+            run = run.model_copy(update={"model": known[run.model]})
         return run
 
     def check_run(self, where: str, run: Run) -> None:
@@ -117,6 +126,11 @@ class Plan:
             for key in ("model", "tokenizer"):
                 if getattr(run, key) != getattr(origin, key):
                     raise SeedbedError(f"config: {where}.init: {run.init.run!r} has another {key}; expected the same")
+            self.check_init_step(f"{where}.init.step", run.init, origin)
+        if run.recurrence and run.model.family != "llama":
+            raise SeedbedError(
+                f"config: {where}.recurrence: needs rotary positions; found family {run.model.family!r}, expected llama"
+            )
         self.check_split(where, run, "valid")
         positions = run.model.max_position_embeddings
         if positions is not None and positions < run.seq_len:
@@ -127,6 +141,15 @@ class Plan:
             raise SeedbedError(
                 f"config: {where}.budget.tokens: {run.budget.tokens} is less than a batch of {run.batch_tokens} tokens"
             )
+
+    def check_init_step(self, where: str, init: Init, origin: Run) -> None:
+        if init.step is None:
+            return
+        steps = self.step_count(origin)
+        if steps is None:
+            raise SeedbedError(f"config: {where}: the steps of {init.run!r} are not known; expected a budget in tokens")
+        if init.step > steps:
+            raise SeedbedError(f"config: {where}: {init.run!r} has {steps} steps; found {init.step}")
 
     def check_split(self, where: str, run: Run, split: str) -> None:
         if split != "train" and not getattr(self.config.corpora[run.corpus].split, split):
@@ -160,6 +183,30 @@ class Plan:
                     f"{plot.evaluation!r} is of kind {kind!r}"
                 )
 
+    # --- trunks: what is trained once for several runs ----------------------------------------------------------------
+
+    @staticmethod
+    def step_count(run: Run) -> int | None:
+        """Updates of a run; None for epochs of a corpus that is not counted yet."""
+        return run.budget.step_count(run.batch_tokens)
+
+    @cached_property
+    def trunks(self) -> dict[str, Trunk]:
+        """The trunk that each run grows from, for those that have one."""
+        known = {name: (dump(run), steps) for name, run in self.runs.items() if (steps := self.step_count(run))}
+        wanted = [(run.init.run, run.init.step) for run in self.runs.values() if run.init and run.init.step]
+        return grow(known, wanted)
+
+    @cached_property
+    def trunks_by_name(self) -> dict[str, Trunk]:
+        """Every trunk, those that others grow from included."""
+        return {trunk.name: trunk for last in self.trunks.values() for trunk in last.chain}
+
+    def initial_trunk(self, init: Init) -> Trunk | None:
+        """The trunk that ends where another run starts from, unless that is the end of a run."""
+        origin = self.runs[init.run]
+        return trunk_at(dump(origin), self.step_count(origin), init.step) if init.step else None
+
     # --- specs: what each stage reads ---------------------------------------------------------------------------------
 
     def corpus_spec(self, corpus: str) -> dict:
@@ -170,8 +217,10 @@ class Plan:
         return without(dump(self.config.tokenizers[tokenizer]), "corpus")
 
     def run_spec(self, run: str) -> dict:
-        """The run without the names of its inputs, whose files the stage is given."""
-        return without(dump(self.runs[run]), "corpus", "tokenizer", "init")
+        return training_spec(dump(self.runs[run]))
+
+    def trunk_spec(self, trunk: str) -> dict:
+        return training_spec(self.trunks_by_name[trunk].spec)
 
     def evaluation_spec(self, evaluation: str) -> dict:
         return dump(self.config.evaluations[evaluation])
@@ -182,12 +231,32 @@ class Plan:
         return {
             "name": study,
             "variants": [{"run": variant.run, "values": variant.values} for variant in self.studies[study]],
+            "trunks": self.study_trunks(study),
             "evaluations": {name: self.config.evaluations[name].kind for name in config.evaluate},
             **{key: value for key, value in dump(config).items() if key in parts},
         }
 
+    def study_trunks(self, study: str) -> list[str]:
+        """Names of the trunks below the runs of a study."""
+        last = [self.trunks[variant.run] for variant in self.studies[study] if variant.run in self.trunks]
+        return list(dict.fromkeys(trunk.name for one in last for trunk in one.chain))
+
     def study_specs(self, parts: tuple[str, ...] = STUDY_PARTS) -> list[dict]:
         return [self.study_spec(study, parts) for study in self.config.studies]
+
+
+def with_numbers(where: str, run: Run) -> Run:
+    """The run with numbers in place of `auto`."""
+    try:
+        return resolved(run)
+    except ValueError as error:
+        raise SeedbedError(f"config: {where}: {error}") from None
+
+
+def training_spec(run: dict) -> dict:
+    """A dumped run without the names of its inputs, whose files the stage is given."""
+    init = run["init"] and without(run["init"], "run")
+    return without(run, "corpus", "tokenizer") | {"init": init}
 
 
 def with_key(where: str, raw: dict, key: str, value: Any) -> dict:

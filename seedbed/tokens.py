@@ -86,7 +86,8 @@ class TokenSplit:
     def __init__(self, folder: Path | str, split: str) -> None:
         index = read_json(Path(folder) / "index.json")
         entry = index["splits"][split]
-        self.name, self.tokens, self.eos_id = f"{folder}: {split}", entry["tokens"], index["eos_id"]
+        self.folder, self.name = folder, f"{folder}: {split}"
+        self.tokens, self.eos_id = entry["tokens"], index["eos_id"]
         self.documents, self.bytes, self.words = entry["documents"], entry["bytes"], entry["words"]
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
@@ -160,6 +161,46 @@ class Windows:
     def at(self, place: int) -> np.ndarray:
         """Tokens [seq_len + 1] of the window at that place of the stream."""
         return self.split.read(place * self.seq_len, (place + 1) * self.seq_len + 1)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """A split cut into `rows` equal streams; each step of the training reads one window on in all of them.
+
+    Every epoch starts at the beginnings again. The sequence `number` is row `number % rows` of step `number // rows`.
+    """
+
+    split: TokenSplit
+    seq_len: int
+    rows: int
+
+    def __post_init__(self) -> None:
+        if not self.steps_per_epoch:
+            raise SeedbedError(
+                f"{self.split.name}: {len(self.split)} tokens are too few for {self.rows} streams of at least "
+                f"seq_len {self.seq_len}; expected a smaller batch_tokens"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return (len(self.split) - 1) // self.rows // self.seq_len
+
+    @property
+    def per_epoch(self) -> int:
+        return self.steps_per_epoch * self.rows
+
+    def row(self, number: int) -> int:
+        return number % self.rows
+
+    def starts(self, number: int) -> bool:
+        """Whether the sequence is the first of its stream."""
+        return number // self.rows % self.steps_per_epoch == 0
+
+    def window(self, number: int) -> np.ndarray:
+        """Tokens [seq_len + 1] of the `number`-th sequence of the whole training."""
+        place = number // self.rows % self.steps_per_epoch
+        start = self.row(number) * ((len(self.split) - 1) // self.rows) + place * self.seq_len
+        return self.split.read(start, start + self.seq_len + 1)
 
 
 def permuted(index: int, size: int, seed: int, epoch: int) -> int:

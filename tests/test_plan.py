@@ -111,7 +111,7 @@ def test_a_spec_says_nothing_of_names_or_of_other_stages() -> None:
     before, after = Plan(check(DEFAULT)), plan_of("evaluations.forgetting.lengths", [1, 2])
     assert before.run_spec("tiny") == after.run_spec("tiny")
     assert before.evaluation_spec("forgetting") != after.evaluation_spec("forgetting")
-    assert not {"corpus", "tokenizer", "init"} & set(before.run_spec("tiny"))
+    assert not {"corpus", "tokenizer"} & set(before.run_spec("tiny"))
 
 
 def test_facts_follow_from_the_configuration() -> None:

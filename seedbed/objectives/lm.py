@@ -1,54 +1,98 @@
 """Language modelling: predict the next token of packed windows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from seedbed.architectures import architecture
 from seedbed.errors import SeedbedError
-from seedbed.tokens import TokenSplit, Windows
+from seedbed.models import keynorm, recurrence
+from seedbed.models.attention import backend
+from seedbed.models.recurrence import SegmentCache
+from seedbed.objectives.cross_entropy import linear_cross_entropy
+from seedbed.tokens import Streams, TokenSplit, Windows
+
+
+class NextToken(torch.nn.Module):
+    """Mean next-token loss of a transformers causal LM, in nats."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.backbone = model.base_model.__call__  # what torch.compile may replace
+
+    @property
+    def head(self) -> torch.nn.Parameter:
+        return self.model.get_output_embeddings().weight
+
+    def forward(self, tokens: torch.Tensor, cache: SegmentCache | None = None) -> torch.Tensor:
+        """Loss of windows [sequences, length + 1], after what is in the cache."""
+        hidden = self.backbone(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=cache is not None)
+        return linear_cross_entropy(hidden.last_hidden_state, self.head, tokens[:, 1:])
 
 
 class LanguageModelling:
-    """Next-token cross-entropy of a transformers causal LM, in nats.
+    """The model, the batches and the loss of one run.
 
     `spec` is the spec of a run (`seedbed.plan`), `tokens` a directory of `build_tokens`, `init` the model directory to
-    start from, if any.
+    start from, if any. A sequence is known by its number in the whole training.
     """
 
     def __init__(self, spec: dict, tokens: Path, init: Path | None = None) -> None:
         self.spec = spec
         self.seq_len = spec["seq_len"]
-        self.windows = Windows(TokenSplit(tokens, "train"), self.seq_len, spec["seed"])
-        self.valid = Windows(TokenSplit(tokens, "valid"), self.seq_len, spec["seed"])
-        self.model = load_model(init, self.windows.split.vocab_size) if init else self.new_model()
+        train, valid = TokenSplit(tokens, "train"), TokenSplit(tokens, "valid")
+        self.vocab_size, self.eos_id = train.vocab_size, train.eos_id
+        self.valid = Windows(valid, self.seq_len, spec["seed"])
+        rows = spec["batch_tokens"] // self.seq_len
+        in_order = spec["data"] == "order"
+        self.train = Streams(train, self.seq_len, rows) if in_order else Windows(train, self.seq_len, spec["seed"])
+        self.caches: dict[int, SegmentCache] = {}  # of rows that read on, by the first row of their micro-batch
+        self.loss_module = NextToken(self.load(init) if init else self.new_model())
+        if self.recurrent:
+            recurrence.prepare(self.model)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The transformers model that is trained."""
+        return self.loss_module.model
 
     def new_model(self) -> torch.nn.Module:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         shape = architecture(self.spec["model"])
-        fields = shape.to_transformers()
-        positions = "n_positions" if shape.family == "gpt2" else "max_position_embeddings"
-        fields = {positions: self.seq_len} | fields
-        special = {"bos_token_id": None, "eos_token_id": self.windows.split.eos_id, "pad_token_id": None}
-        config = AutoConfig.for_model(shape.family, vocab_size=self.windows.split.vocab_size, **special, **fields)
-        return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+        fields = {shape.positions_field: self.seq_len} | shape.to_transformers()
+        special = {"bos_token_id": None, "eos_token_id": self.eos_id, "pad_token_id": None}
+        config = AutoConfig.for_model(shape.model_type, vocab_size=self.vocab_size, **special, **fields)
+        if self.recurrent:
+            config.recurrence = {key: self.recurrent[key] for key in ("work_size", "cache_size")}
+        chosen = backend(self.spec["attention"])
+        return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
+
+    def load(self, folder: Path) -> torch.nn.Module:
+        model = load_model(folder, backend(self.spec["attention"]))
+        if model.config.vocab_size < self.vocab_size:
+            raise SeedbedError(
+                f"{folder}: its vocabulary of {model.config.vocab_size} is smaller than the data's, {self.vocab_size}"
+            )
+        return model
+
+    def compile(self) -> None:
+        """Have torch.compile make kernels of the model; the loss and recurrence stay as they are."""
+        self.loss_module.backbone = torch.compile(self.model.base_model)
+
+    # --- batches ------------------------------------------------------------------------------------------------------
 
     @property
     def epoch_sequences(self) -> int:
         """Training sequences in one epoch."""
-        return self.windows.per_epoch
+        return self.train.per_epoch
 
     def batch(self, numbers: range) -> torch.Tensor:
         """Tokens [len(numbers), seq_len + 1] of those sequences of the training."""
-        return torch.from_numpy(np.stack([self.windows.window(number) for number in numbers]))
-
-    def loss(self, model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch [sequences, seq_len + 1]."""
-        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-        return F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        return self.checked(np.stack([self.train.window(number) for number in numbers]))
 
     def validation(self) -> range:
         """Numbers of the validation windows, so many that they hold at most `validation.tokens` tokens."""
@@ -57,24 +101,99 @@ class LanguageModelling:
 
     def validation_batch(self, numbers: range) -> torch.Tensor:
         """Tokens [len(numbers), seq_len + 1] of those validation windows."""
-        return torch.from_numpy(np.stack([self.valid.at(number) for number in numbers]))
+        return self.checked(np.stack([self.valid.at(number) for number in numbers]))
+
+    def checked(self, tokens: np.ndarray) -> torch.Tensor:
+        if (largest := int(tokens.max())) >= self.vocab_size:
+            raise SeedbedError(
+                f"{self.valid.split.folder}: damaged tokens: found the id {largest}, "
+                f"expected less than the vocabulary, {self.vocab_size}"
+            )
+        return torch.from_numpy(tokens)
+
+    # --- losses -------------------------------------------------------------------------------------------------------
+
+    @property
+    def recurrent(self) -> dict | None:
+        return self.spec["recurrence"]
+
+    @property
+    def parts(self) -> int:
+        """Backward passes that a micro-batch takes, each over the mean loss of an equal share of its tokens."""
+        if not self.recurrent:
+            return 1
+        return self.seq_len // (self.recurrent["work_size"] * self.recurrent["stop_gradient_step"])
+
+    def losses(self, model: torch.nn.Module, tokens: torch.Tensor, numbers: range) -> Iterator[torch.Tensor]:
+        """Mean losses of the parts of a micro-batch [sequences, seq_len + 1]; backward may follow each."""
+        if not self.recurrent:
+            yield model(tokens)
+            return
+        cache = self.cache_for(numbers)
+        group = []
+        for segment in self.segments(tokens):
+            group.append(model(segment, cache))
+            if len(group) == self.recurrent["stop_gradient_step"]:
+                cache.detach()
+                yield torch.stack(group).mean()
+                group = []
+
+    def segments(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+        """Pieces [sequences, work_size + 1] of windows [sequences, seq_len + 1], overlapping by one token."""
+        size = self.recurrent["work_size"]
+        return [tokens[:, start : start + size + 1] for start in range(0, self.seq_len, size)]
+
+    def cache_for(self, numbers: range) -> SegmentCache:
+        """An empty cache, or in ordered data the one that these rows had in the batch before."""
+        if self.spec["data"] == "shuffle":
+            return SegmentCache(self.recurrent["cache_size"])
+        row = self.train.row(numbers[0])
+        if row not in self.caches or self.train.starts(numbers[0]):
+            self.caches[row] = SegmentCache(self.recurrent["cache_size"])
+        return self.caches[row]
+
+    @torch.no_grad()
+    def evaluation_loss(self, model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+        """Mean loss of windows [sequences, seq_len + 1], every window by itself."""
+        if not self.recurrent:
+            return model(tokens)
+        cache = SegmentCache(self.recurrent["cache_size"])
+        return torch.stack([model(segment, cache) for segment in self.segments(tokens)]).mean()
+
+    def diagnostics(self) -> dict[str, torch.Tensor]:
+        """Figures of the last forward pass that metrics tell beside the loss."""
+        norm = keynorm.mean_key_norm(self.model)
+        return {} if norm is None else {"key_norm": norm}
+
+    # --- what a checkpoint holds besides weights ----------------------------------------------------------------------
+
+    def state(self) -> dict[int, torch.Tensor]:
+        """What the rows of this rank remember, by row: [layers, 2, kv_heads, length, head_dim] each."""
+        rows = {}
+        for first, cache in self.caches.items():
+            if (state := cache.state()) is not None:
+                rows |= {first + index: state[:, :, index].cpu() for index in range(state.shape[2])}
+        return rows
+
+    def load_state(self, rows: dict[int, torch.Tensor], micro_batches: list[range], device: torch.device) -> None:
+        """Take up what the rows of these micro-batches remembered."""
+        self.caches = {}
+        for numbers in micro_batches if rows else []:
+            mine = [rows[self.train.row(number)] for number in numbers]
+            cached = torch.stack(mine, 2).to(device)
+            self.caches[self.train.row(numbers[0])] = SegmentCache.of(self.recurrent["cache_size"], cached)
 
 
-def load_model(folder: Path, vocab_size: int) -> torch.nn.Module:
-    """The causal LM of a transformers directory, in fp32, checked against the vocabulary of the data."""
+def load_model(folder: Path, attention: str = "sdpa") -> torch.nn.Module:
+    """The causal LM of a transformers directory in fp32, those with KeyNorm included."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-    if model.config.vocab_size < vocab_size:
-        raise SeedbedError(
-            f"{folder}: its vocabulary of {model.config.vocab_size} is smaller than the data's, {vocab_size}"
-        )
-    return model
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
 
 
-def export(model: torch.nn.Module, tokenizer: Path, folder: Path) -> None:
-    """Write a transformers directory: config, weights as safetensors, tokenizer."""
-    model.save_pretrained(folder)
+def export(model: torch.nn.Module, tokenizer: Path, folder: Path, weights: dict | None = None) -> None:
+    """Write a transformers directory: config, weights as safetensors (those of the model, unless given), tokenizer."""
+    model.save_pretrained(folder, state_dict=weights)
     for file in tokenizer.iterdir():
         if file.is_file() and file.name != "stats.json":
             (folder / file.name).write_bytes(file.read_bytes())

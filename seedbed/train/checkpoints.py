@@ -1,12 +1,17 @@
-"""Checkpoints that are whole or ignored.
+"""Checkpoints that are whole or ignored, and the same for every way of computing a run.
 
-DeepSpeed writes its files into a hidden folder; a manifest with their sizes and checksums is written last, then the
-folder is renamed to `step-<n>`. Reading goes from the newest to the oldest and takes the first whose files are as the
-manifest says.
+A checkpoint holds fp32 weights and the optimizer's state by the names of the parameters, as safetensors: whatever the
+number of processes or the ZeRO stage that wrote it, any other goes on from it. It is written into a hidden folder, in
+the background; a manifest with sizes and checksums is written last, then the folder is renamed to `step-<n>`. Reading
+goes from the newest to the oldest and takes the first whose files are as the manifest says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from seedbed.errors import SeedbedError
 from seedbed.files import flush, read_json, remove, sha256, write_json
@@ -14,54 +19,110 @@ from seedbed.files import flush, read_json, remove, sha256, write_json
 KEEP = 2  # the newest may turn out damaged: the one before is the way back
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint; `manifest` has the step and what else `save` was given as facts."""
+
+    folder: Path
+    manifest: dict
+    metrics: Path
+
+    @property
+    def step(self) -> int:
+        return self.manifest["step"]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one of its files; none where it has no such file."""
+        from safetensors.torch import load_file
+
+        path = self.folder / f"{name}.safetensors"
+        return load_file(path) if path.exists() else {}
+
+
 def folder_of(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def save(
-    root: Path, step: int, write: Callable[[Path, str], None], facts: dict, leader: bool, barrier: Callable
-) -> None:
-    """Save a checkpoint; every rank calls this.
+class Saver:
+    """Writes checkpoints below `root` while training goes on, one at a time."""
 
-    `write(root, tag)` writes this rank's files below root/tag; `facts` go into the manifest.
-    """
-    tag = f".step-{step:08d}.partial"
-    if leader:
-        remove(root / tag)
-    barrier()
-    write(root, tag)
-    barrier()
-    if leader:
-        files = {path.name: describe(path) for path in sorted((root / tag).iterdir()) if path.is_file()}
-        write_json(root / tag / "manifest.json", {"step": step, **facts, "files": files})
-        flush(root / tag)
-        remove(folder_of(root, step))
-        (root / tag).rename(folder_of(root, step))
-        for old in sorted(root.glob("step-*"))[:-KEEP]:
+    def __init__(self, root: Path, keep: int = KEEP) -> None:
+        self.root, self.keep = root, keep
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.pending: Future | None = None
+
+    def save(self, step: int, files: dict[str, dict[str, Tensor]], facts: dict, kept: Iterable[int] = ()) -> None:
+        """Write tensors that nobody changes any more as files, and remove older checkpoints except those `kept`."""
+        self.wait()
+        self.pending = self.pool.submit(self.write, step, files, facts, set(kept))
+
+    def wait(self) -> None:
+        """Until what was given is on the disk; raises what went wrong there."""
+        if self.pending:
+            pending, self.pending = self.pending, None
+            pending.result()
+
+    def close(self) -> None:
+        try:
+            self.wait()
+        finally:
+            self.pool.shutdown()
+
+    def write(self, step: int, files: dict[str, dict[str, Tensor]], facts: dict, kept: set[int]) -> None:
+        from safetensors.torch import save_file
+
+        partial = self.root / f".step-{step:08d}.partial"
+        remove(partial)
+        partial.mkdir(parents=True)
+        for name, tensors in files.items():
+            if tensors:
+                save_file(tensors, partial / f"{name}.safetensors")
+        described = {path.name: describe(path) for path in sorted(partial.iterdir())}
+        write_json(partial / "manifest.json", {"step": step, **facts, "files": described})
+        flush(partial)
+        remove(folder_of(self.root, step))
+        partial.rename(folder_of(self.root, step))
+        spare = [folder for folder in sorted(self.root.glob("step-*")) if step_of(folder) not in kept]
+        for old in spare[: -self.keep]:
             remove(old)
-    barrier()
+
+    def forget_after(self, step: int) -> None:
+        """Remove checkpoints of later steps."""
+        self.wait()
+        for folder in self.root.glob("step-*"):
+            if step_of(folder) > step:
+                remove(folder)
+
+
+def step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def describe(path: Path) -> dict:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def newest(root: Path, report: Callable[[str], None]) -> dict | None:
-    """The manifest of the newest whole checkpoint below `root`, or None; damaged ones are reported and passed over."""
+def each_whole(root: Path, report: Callable[[str], None]) -> Iterator[Checkpoint]:
+    """Whole checkpoints below `root`, the newest first; damaged ones are reported and passed over."""
     for folder in sorted(root.glob("step-*"), reverse=True):
-        if not (folder / "manifest.json").exists():
-            report(f"{folder}: no manifest: passed over")
-            continue
         try:
-            manifest = read_json(folder / "manifest.json")
+            yield opened(folder, root / "metrics.jsonl")
         except SeedbedError as error:
             report(f"{error}: passed over")
-            continue
-        damaged = [name for name, facts in manifest["files"].items() if not intact(folder / name, facts)]
-        if not damaged:
-            return manifest
-        report(f"{folder}: damaged checkpoint ({', '.join(damaged)}): passed over")
-    return None
+
+
+def opened(folder: Path, metrics: Path | None = None) -> Checkpoint:
+    """The checkpoint in a folder, with its metrics beside it unless said otherwise.
+
+    Raises SeedbedError when it is damaged.
+    """
+    if not (folder / "manifest.json").exists():
+        raise SeedbedError(f"{folder}: no manifest")
+    manifest = read_json(folder / "manifest.json")
+    damaged = [name for name, facts in manifest["files"].items() if not intact(folder / name, facts)]
+    if damaged:
+        raise SeedbedError(f"{folder}: damaged checkpoint ({', '.join(damaged)})")
+    return Checkpoint(folder, manifest, metrics or folder / "metrics.jsonl")
 
 
 def intact(path: Path, facts: dict) -> bool:

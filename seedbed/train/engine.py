@@ -2,45 +2,48 @@
 
 Every random choice is a function of (seed, step), and the data order of the step alone, so that a run that goes on from
 a checkpoint does what it would have done. Precision `bf16` is autocast over fp32 weights: the optimizer and what is
-exported are fp32 at every ZeRO stage.
+exported are fp32 at every ZeRO stage. A checkpoint is the state after an update and before that step's metrics, which a
+run that goes on from it writes again: so it does not matter to it whether that step was to be the last one.
 """
 
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
+from math import isfinite
 
 import torch
 import torch.distributed as dist
 
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, replacing, write_json
-from seedbed.hardware import bf16_is_fast, git_revision, machine, peak_memory_bytes, software
-from seedbed.objectives.lm import LanguageModelling, export
+from seedbed.hardware import keep_freed_memory
+from seedbed.objectives.lm import LanguageModelling
 from seedbed.tokens import mixed
-from seedbed.train import checkpoints
-from seedbed.train.execution import Batching, Execution
+from seedbed.train import schedules, spikes, state
+from seedbed.train.agreement import Agreement
+from seedbed.train.checkpoints import Checkpoint, Saver
+from seedbed.train.execution import Batching, Execution, steps_of
+from seedbed.train.finish import leave_model, leave_trunk
 from seedbed.train.launch import Job
-from seedbed.train.metrics import MetricsLog, whole_lines
+from seedbed.train.memory import advice, estimate, running_out_told
+from seedbed.train.metrics import MetricsLog
+from seedbed.train.micro_batch import chosen_micro_batch
 from seedbed.train.optimizers import build_optimizer
+from seedbed.train.resume import initial_tensors, resume_point
 from seedbed.train.schedules import lr_ratio
 
 
 def train(job: Job) -> None:
-    """Train one run, or the rest of it, on this rank; rank 0 leaves the result in `job.store / "final"`.
+    """Train one run, or the rest of it, on this rank; rank 0 leaves the result in `job.final`.
 
     Raises SeedbedError on every rank when the data does not fit, or when a signal stopped the run (after saving).
     """
     rank, world = start_distributed(job.execution)
-    torch.manual_seed(job.spec["seed"])  # every rank builds the same model
-    objective = LanguageModelling(job.spec, job.tokens, job.init)
-    trainer = Trainer(job, objective, Batching.of(job.spec, job.execution, objective.epoch_sequences), rank, world)
-    trainer.run()
+    Trainer(job, rank, world).run()
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -51,6 +54,7 @@ def start_distributed(execution: Execution) -> tuple[int, int]:
 
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     torch.set_num_threads(max(1, execution.threads // execution.processes))
+    keep_freed_memory()
     # DeepSpeed would compile this on first use; a process killed during that leaves a lock that blocks all later ones.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logging.set_log_level_from_string("error")
@@ -69,134 +73,193 @@ def start_distributed(execution: Execution) -> tuple[int, int]:
     return rank, world
 
 
+class RolledBack(Exception):
+    """A loss spike: training goes on from another checkpoint (None: from the start) with another state of the watch."""
+
+    def __init__(self, checkpoint: Checkpoint | None, watch: dict) -> None:
+        self.checkpoint, self.watch = checkpoint, watch
+
+
 @dataclass
 class Trainer:
     job: Job
-    objective: LanguageModelling
-    batching: Batching
     rank: int
     world: int
 
+    @property
+    def leader(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def spec(self) -> dict:
+        return self.job.spec
+
+    @property
+    def stage(self) -> int:
+        return self.job.execution.zero_stage
+
     def run(self) -> None:
-        manifest = self.resume_point()
-        self.step = manifest["step"] if manifest else 0
-        self.seconds = manifest["seconds"] if manifest else 0.0
-        self.precision = manifest["precision"] if manifest else resolved_precision(self.job.spec["precision"])
-        self.build(manifest)
-        self.open_interval(manifest)
-        self.stop_signal = None
-        previous = {
-            name: signal.signal(name, self.on_signal) for name in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-        }
-        try:
-            self.log = (
-                MetricsLog(self.job.store, self.job.name, self.step, self.batching.steps) if self.rank == 0 else None
-            )
-            self.train_steps()
-        finally:
-            for name, handler in previous.items():
-                signal.signal(name, handler)
-            if self.rank == 0:
-                self.log.close()
-        self.finish()
+        with running_out_told(self.job.name, self.memory_advice), self.listening():
+            self.objective = self.new_objective()
+            self.steps = steps_of(self.spec, self.objective.epoch_sequences)
+            self.until = min(self.job.until or self.steps, self.steps)
+            self.batching = self.choose_batching()
+            self.agreement = Agreement(self.world)
+            self.saver = Saver(self.job.store, self.job.execution.checkpoint_keep) if self.leader else None
+            try:
+                self.train_from(resume_point(self.job, self.steps, self.until, self.leader))
+            finally:
+                if self.leader:
+                    self.saver.close()
+
+    def train_from(self, checkpoint: Checkpoint | None) -> None:
+        watch = None
+        while True:
+            self.build(checkpoint, watch)
+            try:
+                self.train_steps()
+                break
+            except RolledBack as back:
+                checkpoint, watch, self.objective = back.checkpoint, back.watch, self.new_objective()
+            finally:
+                if self.leader:
+                    self.log.close()
+        self.agreement.settle()
+        (leave_trunk if self.job.until else leave_model)(self)
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
-    def resume_point(self) -> dict | None:
-        """The manifest of the checkpoint to go on from, the same on every rank."""
-        found = [checkpoints.newest(self.job.store, self.job.report) if self.rank == 0 else None]
-        dist.broadcast_object_list(found)
-        layout = self.layout()
-        if found[0] and found[0]["layout"] != layout:
-            raise SeedbedError(
-                f"{self.job.name}: its checkpoint at step {found[0]['step']} was written by "
-                f"{describe(found[0]['layout'])}; found {describe(layout)}: go on with the former"
-            )
-        return found[0]
+    def new_objective(self) -> LanguageModelling:
+        torch.manual_seed(self.spec["seed"])  # every rank builds the same model
+        init = self.job.init
+        model = init if init and not (init / "manifest.json").exists() else None
+        return LanguageModelling(self.spec, self.job.tokens, model)
 
-    def layout(self) -> dict:
-        """What a checkpoint's files depend on: nothing without ZeRO, where every process holds everything."""
-        stage = self.job.execution.zero_stage
-        return {"zero_stage": stage, "processes": self.world if stage else 1}
+    def choose_batching(self) -> Batching:
+        chosen = chosen_micro_batch(self.job, self.objective, resolved_precision(self.spec["precision"]))
+        return Batching.of(self.spec, self.job.execution, self.steps, chosen)
 
-    def build(self, manifest: dict | None) -> None:
+    def build(self, checkpoint: Checkpoint | None, watch: dict | None) -> None:
+        """The DeepSpeed engine and everything that changes while training, as the checkpoint has it."""
         import deepspeed
 
-        optimizer = build_optimizer(self.objective.model, self.job.spec["optimizer"])
-        self.engine, *_ = deepspeed.initialize(
-            model=self.objective.model, optimizer=optimizer, config=self.deepspeed_config()
+        known = checkpoint.manifest if checkpoint else {}
+        self.step, self.seconds = known.get("step", 0), known.get("seconds", 0.0)
+        self.precision = known.get("precision") or resolved_precision(self.spec["precision"])
+        self.begun = (
+            known.get("begun", 0) if not checkpoint or checkpoint.folder.parent == self.job.store else self.step
         )
-        if manifest:
-            folder = checkpoints.folder_of(self.job.store, self.step)
-            loaded, _ = self.engine.load_checkpoint(str(folder.parent), tag=folder.name)
-            if loaded is None:
-                raise SeedbedError(f"{folder}: cannot be loaded; delete it to go on from the one before")
+        self.watch = watch or known.get("watch") or spikes.watch_start()
+        self.plateau = known.get("plateau") or schedules.plateau_start()
+        weights, moments = initial_tensors(self.job, checkpoint)
+        if weights:
+            state.load_weights(self.objective.loss_module, weights)
+        if self.job.execution.gradient_checkpointing:
+            self.objective.model.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.job.execution.compile:
+            self.objective.compile()
+        optimizer = build_optimizer(self.objective.loss_module, self.spec["optimizer"])
+        self.engine, *_ = deepspeed.initialize(
+            model=self.objective.loss_module, optimizer=optimizer, config=self.deepspeed_config()
+        )
+        if moments:
+            state.load_optimizer_state(self.engine, self.stage, moments)
+        if checkpoint:
+            rows = {int(row): tensor for row, tensor in checkpoint.tensors("rows").items()}
+            self.objective.load_state(rows, self.batching.sequences(0, self.rank), self.engine.device)
             self.job.report(f"{self.job.name}: goes on from step {self.step}")
-
-    def open_interval(self, manifest: dict | None = None) -> None:
-        """Begin to average what the next line of metrics tells, or go on with what a checkpoint had of it."""
-        kept = manifest["interval"] if manifest else {"step": self.step, "seconds": self.seconds, "losses": [0.0]}
-        self.logged_step, self.logged_seconds, losses = kept["step"], kept["seconds"], kept["losses"]
-        mine = losses[self.rank] if len(losses) == self.world else sum(losses) / len(losses)
-        self.loss = torch.tensor(mine, device=self.engine.device)
-
-    def interval(self) -> dict:
-        """What `open_interval` goes on with: the losses of the steps since the last line, summed on each rank."""
-        losses = [None] * self.world
-        dist.all_gather_object(losses, float(self.loss))
-        return {"step": self.logged_step, "seconds": self.logged_seconds, "losses": losses}
+        self.open_interval(known.get("interval"))
+        if self.leader:
+            self.saver.forget_after(self.step)
+            self.log = MetricsLog(self.job.store, self.job.name, self.step, self.steps, checkpoint)
 
     def deepspeed_config(self) -> dict:
+        zero = {"stage": self.stage}
+        if self.job.execution.offload == "cpu":
+            zero["offload_optimizer"] = {"device": "cpu"}
         return {
             "train_micro_batch_size_per_gpu": self.batching.micro_batch,
-            "gradient_accumulation_steps": self.batching.accumulation,
-            "gradient_clipping": 0.0 if self.clips_itself else self.job.spec["clip"] or 0.0,
-            "zero_optimization": {"stage": self.job.execution.zero_stage},
+            "gradient_accumulation_steps": self.batching.accumulation * self.objective.parts,
+            # DeepSpeed takes a missing value for 1; without ZeRO it does not tell the norm, so that is done here.
+            "gradient_clipping": 0.0 if self.clips_itself else self.spec["clip"] or 0.0,
+            "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
+            # Its own CPU kernel would be compiled at first use; torch has a fused one.
+            "zero_force_ds_cpu_optimizer": False,
             "torch_autocast": {"enabled": self.precision == "bf16", "dtype": "bfloat16"},
             "steps_per_print": 10**9,
         }
 
     @property
     def clips_itself(self) -> bool:
-        """Without ZeRO, DeepSpeed clips but does not tell the norm."""
-        return self.job.execution.zero_stage == 0
+        return self.stage == 0
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def train_steps(self) -> None:
-        spec, device = self.job.spec, self.engine.device
-        saved, started = time.monotonic(), self.clock()
+        saved, self.started = time.monotonic(), self.clock()
+        if self.step:
+            self.close_step()  # what the checkpoint that this goes on from had still to do
         for batches in self.prefetched():
-            torch.manual_seed(mixed(mixed(spec["seed"]) ^ self.step) ^ self.rank)  # for dropout
-            ratio = lr_ratio(spec["schedule"], self.step, self.batching.steps)
-            for group in self.engine.optimizer.param_groups:
-                group["lr"] = spec["optimizer"]["lr"] * ratio
-            for tokens in batches:
-                micro_loss = self.objective.loss(self.engine, tokens.to(device, non_blocking=True))
-                self.engine.backward(micro_loss)
-                self.clip_gradients()
-                self.engine.step()
-                self.loss += micro_loss.detach() / len(batches)
-            self.step += 1
-            last = self.step == self.batching.steps
-            validate = last or self.step % spec["validation"]["every"] == 0
-            if last or validate or self.step % spec["log_every"] == 0:
-                self.seconds += self.clock() - started
-                self.write_metrics(ratio, validate)
-                self.open_interval()
-                started = self.clock()
-            if self.rank == 0:
-                self.log.advance()
-            stop, due = self.agreed(time.monotonic() - saved > self.job.execution.checkpoint_seconds)
-            if last or stop or due:
-                self.seconds += self.clock() - started
-                self.save()
-                saved, started = time.monotonic(), self.clock()
-            if stop and not last:
+            self.update(batches)
+            wishes = self.stop_signal is not None, self.checkpoint_due(saved)
+            stop, due = self.agreement.exchange(*wishes)
+            if stop or due or self.step in self.kept_steps() or self.step == self.until:
+                self.save(wait=stop or self.step == self.until)
+                saved = time.monotonic()
+            self.close_step()
+            if stop and self.step < self.until:
                 raise SeedbedError(
                     f"{self.job.name}: stopped by a signal after step {self.step}; the same command goes on"
                 )
+
+    def close_step(self) -> None:
+        """What comes after the checkpoint of a step; a trunk leaves that of its last one to its branches."""
+        if self.step < self.until:
+            self.measure()
+        elif not self.job.until:
+            self.measure(last=True)
+
+    def update(self, batches: list[tuple[range, torch.Tensor]]) -> None:
+        """One optimizer step."""
+        torch.manual_seed(mixed(mixed(self.spec["seed"]) ^ self.step) ^ self.rank)  # for dropout
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        for numbers, tokens in batches:
+            tokens = tokens.to(self.engine.device, non_blocking=True)
+            for loss in self.objective.losses(self.engine, tokens, numbers):
+                self.engine.backward(loss)
+                self.clip_gradients()
+                self.engine.step()
+                self.losses[self.step - self.logged_step] += loss.detach() / self.engine.gradient_accumulation_steps()
+        self.step += 1
+
+    def learning_rate(self, step: int) -> float:
+        ratio = lr_ratio(self.spec["schedule"], step, self.steps, self.plateau["ratio"])
+        return self.spec["optimizer"]["lr"] * ratio
+
+    def clip_gradients(self) -> None:
+        if self.clips_itself and self.engine.is_gradient_accumulation_boundary():
+            limit = self.spec["clip"] or float("inf")
+            self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
+
+    def prefetched(self) -> Iterator[list[tuple[range, torch.Tensor]]]:
+        """The micro-batches of each remaining step; the next step's are read while this one's are computed."""
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self.read, self.step) if self.step < self.until else None
+            for step in range(self.step, self.until):
+                batches = ahead.result()
+                if step + 1 < self.until:
+                    ahead = reader.submit(self.read, step + 1)
+                yield batches
+
+    def read(self, step: int) -> list[tuple[range, torch.Tensor]]:
+        """Sequence numbers and tokens of the micro-batches of a step; batches that a spike spoiled are left out."""
+        found = []
+        for numbers in self.batching.sequences(step + self.watch["skipped"], self.rank):
+            tokens = self.objective.batch(numbers)
+            found.append((numbers, tokens.pin_memory() if torch.cuda.is_available() else tokens))
+        return found
 
     @staticmethod
     def clock() -> float:
@@ -205,62 +268,91 @@ class Trainer:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def clip_gradients(self) -> None:
-        if self.clips_itself and self.engine.is_gradient_accumulation_boundary():
-            limit = self.job.spec["clip"] or float("inf")
-            self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
+    def count_seconds(self) -> None:
+        now = self.clock()
+        self.seconds += now - self.started
+        self.started = now
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals to stop as a wish to save first."""
+        self.stop_signal = None
+
+        def remember(number: int, _frame: object) -> None:
+            self.stop_signal = number
+
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        previous = {number: signal.signal(number, remember) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    # --- measuring ----------------------------------------------------------------------------------------------------
+
+    def open_interval(self, kept: dict | None = None) -> None:
+        """Begin to collect what the next line of metrics tells, or go on with what a checkpoint had of it."""
+        kept = kept or {"step": self.step, "seconds": self.seconds, "losses": [[]], "grad_norm": 0.0}
+        self.logged_step, self.logged_seconds = kept["step"], kept["seconds"]
+        self.gradient_norm = torch.tensor(kept["grad_norm"])
+        losses = kept["losses"]
+        mine = losses[self.rank] if len(losses) == self.world else means(losses)
+        self.losses = torch.zeros(self.spec["log_every"], device=self.engine.device)
+        self.losses[: len(mine)] = torch.tensor(mine, device=self.engine.device)
+
+    def interval(self) -> dict:
+        """What `open_interval` goes on with: the losses of the steps since the last line, of each rank."""
+        losses = [None] * self.world
+        dist.all_gather_object(losses, self.losses[: self.step - self.logged_step].tolist())
+        return {
+            "step": self.logged_step,
+            "seconds": self.logged_seconds,
+            "losses": losses,
+            "grad_norm": self.grad_norm(),
+        }
 
     def grad_norm(self) -> float:
         """Norm of the last step's gradient over all weights, before clipping."""
-        return float(self.gradient_norm if self.clips_itself else self.engine.get_global_grad_norm())
+        norm = self.engine.get_global_grad_norm() if not self.clips_itself else None
+        return float(self.gradient_norm if norm is None else norm)
 
-    def prefetched(self) -> Iterator[list[torch.Tensor]]:
-        """The micro-batches of each remaining step; the next step's are read while this one's are computed."""
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self.read, self.step)
-            for step in range(self.step, self.batching.steps):
-                batches = ahead.result()
-                if step + 1 < self.batching.steps:
-                    ahead = reader.submit(self.read, step + 1)
-                yield batches
+    def measure(self, last: bool = False) -> None:
+        """Write the line of metrics of this step, if it is due, and see whether all is well.
 
-    def read(self, step: int) -> list[torch.Tensor]:
-        return [self.objective.batch(numbers) for numbers in self.batching.sequences(step, self.rank)]
-
-    def agreed(self, due: bool) -> tuple[bool, bool]:
-        """Whether any rank was told to stop, and whether rank 0 finds a checkpoint due."""
-        flags = torch.tensor([self.stop_signal is not None, due and self.rank == 0], dtype=torch.int32)
-        if self.world > 1:
-            flags = flags.to(self.engine.device)
-            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        stop, due = flags.tolist()
-        return bool(stop), bool(due)
-
-    def on_signal(self, number: int, _frame: object) -> None:
-        self.stop_signal = number
-
-    def write_metrics(self, ratio: float, validate: bool) -> None:
+        Raises RolledBack after a spike, SeedbedError when there is no way on.
+        """
+        validate = last or self.step % self.spec["validation"]["every"] == 0
+        if not validate and self.step % self.spec["log_every"]:
+            return
+        self.count_seconds()
         steps = self.step - self.logged_step
-        dist.all_reduce(self.loss, op=dist.ReduceOp.SUM)
-        loss = self.loss.item() / self.world / steps
-        if loss != loss:
-            raise SeedbedError(
-                f"{self.job.name}: the loss is not a number at step {self.step}; try a smaller optimizer.lr"
-            )
-        valid_loss = self.validation_loss() if validate else None
-        if self.rank == 0:
-            line = {
-                "step": self.step,
-                "tokens": self.step * self.job.spec["batch_tokens"],
-                "seconds": round(self.seconds, 3),
-                "loss": loss,
-                "lr": self.job.spec["optimizer"]["lr"] * ratio,
-                "grad_norm": self.grad_norm(),
-                "tokens_per_second": round(
-                    steps * self.job.spec["batch_tokens"] / (self.seconds - self.logged_seconds), 1
-                ),
-            }
-            self.log.write(line | ({} if valid_loss is None else {"valid_loss": valid_loss}))
+        losses = self.losses[:steps] / self.world
+        dist.all_reduce(losses, op=dist.ReduceOp.SUM)
+        losses = losses.tolist()
+        self.look_for_spikes(losses)
+        line = {
+            "step": self.step,
+            "tokens": self.step * self.spec["batch_tokens"],
+            "seconds": round(self.seconds, 3),
+            "loss": sum(losses) / steps,
+            "lr": self.learning_rate(self.step - 1),
+            "grad_norm": self.grad_norm(),
+            "tokens_per_second": round(
+                steps * self.spec["batch_tokens"] / max(1e-9, self.seconds - self.logged_seconds), 1
+            ),
+        }
+        line |= {name: float(value) for name, value in self.objective.diagnostics().items()}
+        if validate:
+            line["valid_loss"] = self.validation_loss()
+            if self.spec["schedule"]["kind"] == "plateau":
+                self.plateau = schedules.after_validation(self.spec["schedule"], self.plateau, line["valid_loss"])
+        if self.watch["skipped"]:
+            line["skipped_batches"] = self.watch["skipped"]
+        if self.leader:
+            self.log.write(line)
+        self.open_interval()
+        self.started = self.clock()
 
     @torch.no_grad()
     def validation_loss(self) -> float:
@@ -272,97 +364,105 @@ class Trainer:
         for first in range(0, len(mine), self.batching.micro_batch):
             part = mine[first : first + self.batching.micro_batch]
             tokens = self.objective.validation_batch(part).to(self.engine.device)
-            loss = float(self.objective.loss(self.engine, tokens))
-            total += torch.tensor([loss * len(part), len(part)], dtype=total.dtype, device=total.device)
+            loss = self.objective.evaluation_loss(self.engine, tokens).double()
+            total += torch.stack([loss * len(part), torch.full_like(loss, len(part))])
         dist.all_reduce(total)
         self.engine.train()
         return float(total[0] / total[1])
 
+    # --- when the loss jumps ------------------------------------------------------------------------------------------
+
+    def look_for_spikes(self, losses: list[float]) -> None:
+        spec = self.spec["spikes"]
+        if spec is None:
+            if not all(isfinite(loss) for loss in losses):
+                raise SeedbedError(
+                    f"{self.job.name}: the loss is not a number at step {self.step}; try a smaller optimizer.lr, "
+                    "or set spikes to go back and skip"
+                )
+            return
+        found = spikes.find_spike(spec, self.watch["recent"], losses)
+        if not found:
+            self.watch = spikes.calm(spec, self.watch, losses)
+            return
+        index, limit = found
+        step, loss = self.logged_step + index + 1, losses[index]
+        told = f"{self.job.name}: the loss {loss:.3f} of step {step} is a spike"
+        if len(self.watch["met"]) >= spec["max_rollbacks"]:
+            raise SeedbedError(f"{told}, after {len(self.watch['met'])} rollbacks; try a smaller optimizer.lr")
+        checkpoint = self.go_back(spikes.way_back(spec, step))
+        back_to = checkpoint.step if checkpoint else 0
+        spike = {"step": step, "loss": loss if isfinite(loss) else None, "limit": limit, "back_to": back_to}
+        kept = checkpoint.manifest["watch"] if checkpoint else spikes.watch_start()
+        self.job.report(f"{told}: goes back to step {back_to} and leaves out {step - back_to} batches")
+        raise RolledBack(checkpoint, spikes.after_rollback(self.watch, spike, kept))
+
+    def go_back(self, step: int) -> Checkpoint | None:
+        """Forget what came after `step` and open the last whole checkpoint up to there."""
+        if self.leader:
+            self.saver.forget_after(step)
+        dist.barrier()
+        return resume_point(self.job, self.steps, self.until, self.leader, most=step)
+
     # --- saving -------------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        facts = {"layout": self.layout(), "precision": self.precision, "seconds": self.seconds}
-        facts["interval"] = self.interval()
-        checkpoints.save(self.job.store, self.step, self.write_checkpoint, facts, self.rank == 0, dist.barrier)
+    def checkpoint_due(self, saved: float) -> bool:
+        execution = self.job.execution
+        by_step = execution.checkpoint_steps and self.step % execution.checkpoint_steps == 0
+        return self.leader and bool(by_step or time.monotonic() - saved > execution.checkpoint_seconds)
 
-    def write_checkpoint(self, root: Path, tag: str) -> None:
-        self.engine.save_checkpoint(str(root), tag=tag, save_latest=False)
+    def kept_steps(self) -> set[int]:
+        """Steps whose checkpoints are always made and kept: where others may branch off, where spikes lead back to."""
+        kept = {schedules.stable_until(self.spec["schedule"], self.steps)}
+        if spec := self.spec["spikes"]:
+            kept |= {spikes.way_back(spec, step) for step in (self.logged_step + 1, self.step + 1)}
+        return kept - {0}
 
-    def finish(self) -> None:
-        """Leave the model, the summary and the provenance of the finished run in `store/final`."""
-        peaks = [None] * self.world
-        dist.all_gather_object(peaks, peak_memory_bytes())
-        if self.rank == 0:
-            with replacing(self.job.store / "final") as final:
-                export(self.engine.module, self.job.tokenizer, final / "model")
-                summary = self.summary(peaks)
-                write_json(final / "summary.json", summary)
-                write_json(final / "run.json", self.provenance())
-                (final / "model" / "README.md").write_text(model_card(self.job, summary), encoding="utf-8")
-        dist.barrier()
-
-    def summary(self, peaks: list[dict]) -> dict:
-        lines = whole_lines(self.job.store / "metrics.jsonl")
-        tokens = self.step * self.job.spec["batch_tokens"]
-        return {
-            "run": self.job.name,
-            "identity": self.job.identity,
-            "parameters": sum(parameter.numel() for parameter in self.engine.module.parameters()),
-            "steps": self.step,
-            "tokens": tokens,
-            "epochs": self.step * self.batching.per_step / self.objective.epoch_sequences,
-            "loss": lines[-1]["loss"],
-            "valid_loss": lines[-1]["valid_loss"],
-            "seconds": self.seconds,
-            "tokens_per_second": tokens / self.seconds,
-            "devices": self.world,
-            "device_hours": self.seconds * self.world / 3600,
-            "peak_memory_bytes": {key: max(peak[key] for peak in peaks) for key in peaks[0]},
+    def save(self, wait: bool) -> None:
+        """Take a copy of the state, to be written while training goes on."""
+        self.count_seconds()
+        files = {
+            "weights": state.weights_of(self.engine, self.stage, self.leader),
+            "optimizer": state.optimizer_state_of(self.engine, self.stage, self.leader),
         }
-
-    def provenance(self) -> dict:
-        return {
-            "run": self.job.name,
-            "identity": self.job.identity,
-            "spec": self.job.spec,
+        rows = [None] * self.world
+        dist.gather_object(self.objective.state(), rows if self.leader else None)
+        facts = {
+            "identity": self.job.identity_at(self.step, self.steps),
+            "begun": self.begun,
             "precision": self.precision,
-            "execution": self.job.execution.__dict__
-            | {"micro_batch": self.batching.micro_batch, "accumulation": self.batching.accumulation},
-            "inputs": self.job.inputs,
-            "git": git_revision(),
-            "software": software(),
-            "machine": machine(),
+            "seconds": self.seconds,
+            "interval": self.interval(),
+            "watch": self.watch,
+            "plateau": self.plateau,
         }
+        if self.leader:
+            files["rows"] = {str(row): tensor.contiguous() for found in rows for row, tensor in found.items()}
+            self.saver.save(self.step, files, facts, self.kept_steps())
+            if wait:
+                self.saver.wait()
+        self.started = self.clock()
+
+    # --- memory -------------------------------------------------------------------------------------------------------
+
+    def memory_advice(self) -> str:
+        if not hasattr(self, "batching"):
+            return "not even the model fits; try a smaller one"
+        config, size = self.objective.model.config, self.batching.micro_batch
+        parameters = sum(parameter.numel() for parameter in self.objective.model.parameters())
+        tokens, execution = size * self.spec["seq_len"], self.job.execution
+        sizes = estimate(parameters, config.num_hidden_layers, config.hidden_size, tokens, execution)
+        return advice(sizes, size, execution)
+
+
+def means(lists: list[list[float]]) -> list[float]:
+    """Element by element over ranks of another layout."""
+    return [sum(values) / len(values) for values in zip(*lists, strict=True)]
 
 
 def resolved_precision(precision: str) -> str:
     if precision == "auto":
+        from seedbed.hardware import bf16_is_fast
+
         return "bf16" if bf16_is_fast() else "fp32"
     return precision
-
-
-def describe(layout: dict) -> str:
-    return f"{layout['processes']} processes at ZeRO stage {layout['zero_stage']}"
-
-
-def model_card(job: Job, summary: dict) -> str:
-    """README.md of an exported model: what it is, what it was trained on, how far."""
-    config = read_json(job.tokens / "index.json")
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
----
-
-# {job.name}
-
-A {job.spec["model"]["family"]} language model of {summary["parameters"]:,} parameters, trained by Seedbed on
-{summary["tokens"]:,} tokens ({summary["epochs"]:.2f} epochs, {config["splits"]["train"]["documents"]:,} documents).
-Validation loss {summary["valid_loss"]:.4f} nats per token,
-{summary["seconds"]:.0f} s on {summary["devices"]} device(s).
-
-Identity `{job.identity}`; configuration:
-
-```json
-{json.dumps(job.spec, indent=2, ensure_ascii=False)}
-```
-"""

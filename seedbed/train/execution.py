@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from seedbed.config import Budget
-from seedbed.errors import SeedbedError
+from seedbed.config import Budget, divisors
+from seedbed.errors import SeedbedError, choices
 
-# Tokens of a micro-batch that nobody chose: enough to keep the device busy, little enough to fit.
-AUTOMATIC_TOKENS = 4096
+# Tokens of a micro-batch on a CPU, where a larger one is not faster and only takes memory.
+CPU_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,23 @@ class Execution:
     threads: int = 1
     micro_batch: int = 0  # sequences per process at a time; 0 chooses
     zero_stage: int = 0
+    offload: str = "none"  # where ZeRO keeps the optimizer: none or cpu
+    gradient_checkpointing: bool = False
+    compile: bool = False
     checkpoint_seconds: float = 300
+    checkpoint_steps: int = 0  # 0: by time alone
+    checkpoint_keep: int = 2
 
     def __post_init__(self) -> None:
-        if self.zero_stage not in (0, 1, 2):
-            raise SeedbedError(f"zero_stage: found {self.zero_stage}, expected 0, 1 or 2")
-        if self.processes < 0 or self.micro_batch < 0:
-            raise SeedbedError(f"processes {self.processes} and micro_batch {self.micro_batch}: expected at least 0")
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise SeedbedError(f"zero_stage: found {self.zero_stage}, expected 0, 1, 2 or 3")
+        if self.offload not in ("none", "cpu"):
+            raise SeedbedError(f"offload: found {self.offload!r}{choices(self.offload, ['none', 'cpu'])}")
+        if self.offload == "cpu" and not self.zero_stage:
+            raise SeedbedError("offload cpu needs ZeRO: found zero_stage 0, expected 1, 2 or 3")
+        for name, least in (("processes", 0), ("micro_batch", 0), ("checkpoint_steps", 0), ("checkpoint_keep", 1)):
+            if getattr(self, name) < least:
+                raise SeedbedError(f"{name}: found {getattr(self, name)}, expected at least {least}")
 
 
 @dataclass(frozen=True)
@@ -48,38 +58,42 @@ class Batching:
         ]
 
     @staticmethod
-    def of(spec: dict, execution: Execution, epoch_sequences: int) -> "Batching":
-        """From a run's spec and how it is executed; micro_batch 0 picks the largest that divides.
+    def of(spec: dict, execution: Execution, steps: int, micro_batch: int | None = None) -> "Batching":
+        """From a run's spec and how it is executed, `micro_batch` sequences at a time unless that is given there.
 
         Raises SeedbedError, with the nearest numbers that fit, when the batch does not divide.
         """
-        per_step, processes, micro_batch = (
-            spec["batch_tokens"] // spec["seq_len"],
-            execution.processes,
-            execution.micro_batch,
-        )
-        share = divided(
-            per_step,
-            processes,
-            f"batch_tokens {spec['batch_tokens']} is {per_step} sequences of {spec['seq_len']}, "
-            f"which {processes} processes",
-            "processes",
-        )
-        if not micro_batch:
-            fitting = max(1, AUTOMATIC_TOKENS // spec["seq_len"])
-            micro_batch = max(size for size in range(1, min(share, fitting) + 1) if share % size == 0)
-        divided(
-            share,
-            micro_batch,
-            f"each process has {share} sequences of a batch, which micro_batch {micro_batch}",
-            "micro_batch",
-        )
-        steps = Budget(**spec["budget"]).step_count(spec["batch_tokens"], epoch_sequences * spec["seq_len"])
-        return Batching(steps, per_step, micro_batch, processes)
+        size = execution.micro_batch or micro_batch or possible_micro_batches(spec, execution)[0]
+        share = share_of_process(spec, execution)
+        divided(share, size, f"each process has {share} sequences of a batch, which micro_batch {size}", "micro_batch")
+        return Batching(steps, sequences_per_step(spec), size, execution.processes)
+
+
+def steps_of(spec: dict, epoch_sequences: int) -> int:
+    """Updates of a run whose epoch has so many sequences."""
+    return Budget(**spec["budget"]).step_count(spec["batch_tokens"], epoch_sequences * spec["seq_len"])
+
+
+def sequences_per_step(spec: dict) -> int:
+    return spec["batch_tokens"] // spec["seq_len"]
+
+
+def share_of_process(spec: dict, execution: Execution) -> int:
+    """Sequences of a batch that each process computes."""
+    per_step, processes = sequences_per_step(spec), execution.processes
+    batch = f"batch_tokens {spec['batch_tokens']} is {per_step} sequences of {spec['seq_len']}"
+    return divided(per_step, processes, f"{batch}, which {processes} processes", "processes")
+
+
+def possible_micro_batches(spec: dict, execution: Execution, most_tokens: int | None = CPU_TOKENS) -> list[int]:
+    """Micro-batches that divide the share of a process, the largest first, of at most `most_tokens` if possible."""
+    sizes = sorted(divisors(share_of_process(spec, execution)), reverse=True)
+    fitting = [size for size in sizes if most_tokens is None or size * spec["seq_len"] <= most_tokens]
+    return fitting or [1]
 
 
 def divided(whole: int, parts: int, what: str, name: str) -> int:
     if whole % parts:
-        near = sorted((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - parts))[:2]
+        near = sorted(divisors(whole), key=lambda n: abs(n - parts))[:2]
         raise SeedbedError(f"{what} do not divide; nearest {name} that do: {' or '.join(map(str, sorted(near)))}")
     return whole // parts

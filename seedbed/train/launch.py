@@ -16,13 +16,18 @@ from functools import cached_property
 from pathlib import Path
 
 from seedbed.errors import SeedbedError
-from seedbed.files import remove, replacing, sha256, sha256_of
-from seedbed.train.execution import Execution
+from seedbed.files import replacing, sha256, sha256_of
+from seedbed.train.execution import Execution, sequences_per_step
+from seedbed.trunks import common_spec
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run with its inputs and the directory it writes to."""
+    """One run with its inputs and the directory it writes to.
+
+    `init` is the directory of a model or of a checkpoint to start from; `trunk` a checkpoint with the first updates of
+    this very run, and `until` the number of updates after which the run ends as a trunk for others.
+    """
 
     name: str
     spec: dict
@@ -30,6 +35,8 @@ class Job:
     tokenizer: Path
     out: Path
     init: Path | None = None
+    trunk: Path | None = None
+    until: int | None = None
     execution: Execution = Execution()
     report: Callable[[str], None] = print
 
@@ -38,16 +45,26 @@ class Job:
         """Checksums of what the run reads."""
         inputs = {"tokens": sha256(self.tokens / "index.json"), "tokenizer": sha256(self.tokenizer / "tokenizer.json")}
         if self.init:
-            inputs["init"] = sha256(self.init / "model.safetensors")
+            checkpoint = (self.init / "manifest.json").exists()
+            inputs["init"] = sha256(self.init / ("manifest.json" if checkpoint else "model.safetensors"))
         return inputs
 
     @cached_property
     def identity(self) -> str:
         return sha256_of({"spec": self.spec, "inputs": self.inputs})
 
+    def identity_at(self, step: int, steps: int) -> str:
+        """What the state after `step` of `steps` updates is: that of every run which made the same ones."""
+        return sha256_of({"spec": common_spec(self.spec, steps, step), "inputs": self.inputs})
+
     @property
     def store(self) -> Path:
         return self.out / "checkpoints" / self.identity[:16]
+
+    @property
+    def final(self) -> Path:
+        """What is there once the run is finished."""
+        return self.store / (f"trunk-{self.until}" if self.until else "final")
 
 
 def pretrain(job: Job, command: list[str]) -> None:
@@ -63,7 +80,7 @@ def pretrain(job: Job, command: list[str]) -> None:
         train(replace(job, execution=ranks))
         return
     with alone(job):
-        if not (job.store / "final").exists():
+        if not job.final.exists():
             launch(replace(job, execution=placed(job.spec, job.execution)), command)
         publish(job)
 
@@ -82,17 +99,28 @@ def alone(job: Job) -> Iterator[None]:
 
 
 def placed(spec: dict, execution: Execution) -> Execution:
-    """The execution with its number of processes settled by the devices of this machine."""
+    """The execution with its number of processes settled by the devices of this machine.
+
+    Raises SeedbedError when there are fewer devices, or when ZeRO cannot share out this optimizer.
+    """
     import torch
 
+    from seedbed.train.optimizers import shardable
+
+    optimizer = spec["optimizer"]["name"]
+    if execution.zero_stage and not shardable(optimizer):
+        raise SeedbedError(
+            f"zero_stage {execution.zero_stage} cannot share out the state of {optimizer}; "
+            "expected zero_stage 0, or optimizer.name adamw or adam"
+        )
     gpus = torch.cuda.device_count()
     if not gpus:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if not execution.processes:
-        most, sequences = gpus or min(2, execution.threads), spec["batch_tokens"] // spec["seq_len"]
+        most, sequences = gpus or min(2, execution.threads), sequences_per_step(spec)
         return replace(execution, processes=max(n for n in range(1, max(1, most) + 1) if sequences % n == 0))
     if gpus and execution.processes > gpus:
-        raise SeedbedError(f"{execution.processes} processes, but {gpus} GPUs are visible here")
+        raise SeedbedError(f"processes: found {execution.processes}, but {gpus} GPUs are visible here")
     return execution
 
 
@@ -137,8 +165,12 @@ def die_with_parent() -> None:
 
 
 def publish(job: Job) -> None:
-    """Copy the finished run from its store to where readers look."""
-    final, store = job.store / "final", job.store
+    """Put what the finished run left in its store where readers look."""
+    final, store = job.final, job.store
+    if job.until:
+        with replacing(job.out / str(job.until)) as partial:
+            shutil.copytree(final, partial, copy_function=linked)
+        return
     for source in (
         final / "run.json",
         final / "summary.json",
@@ -146,8 +178,13 @@ def publish(job: Job) -> None:
         store / "metrics.jsonl",
         store / "tensorboard",
     ):
-        name = source.name
-        with replacing(job.out / name) as partial:
+        with replacing(job.out / source.name) as partial:
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, partial)
-    for old in job.store.glob(".step-*.partial"):
-        remove(old)
+
+
+def linked(source: str, target: str) -> None:
+    """A second name for a large file that nobody changes, where the file system has such."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -6,21 +6,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from seedbed.files import remove, write_text
+from seedbed.train.checkpoints import Checkpoint
 
 
 class MetricsLog:
-    """Appends a line per logged step; opened at a step, it forgets what was written after that step.
+    """Appends a line per logged step; opened at a checkpoint, it keeps the lines before that step.
 
     `folder/metrics.jsonl` is the record; `folder/tensorboard` is made again from it, so that every step is shown
     once.
     """
 
-    def __init__(self, folder: Path, name: str, step: int, steps: int) -> None:
+    def __init__(self, folder: Path, name: str, step: int, steps: int, checkpoint: Checkpoint | None) -> None:
         # Heavy to import, and only the rank that writes needs it.
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
-        kept = [line for line in whole_lines(self.path) if line["step"] <= step]
+        before = whole_lines(checkpoint.metrics) if checkpoint else []
+        kept = [line for line in before if line["step"] < step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
         remove(folder / "tensorboard")

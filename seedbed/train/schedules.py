@@ -1,27 +1,37 @@
-"""Learning rate over a run, as a share of `optimizer.lr`; pure functions of the step."""
+"""Learning rate over a run, as a share of `optimizer.lr`; pure functions of the step.
 
-from math import cos, pi, sqrt
+A schedule is the dump of one of the classes of `seedbed.config`. Reduce-on-plateau needs the validation losses, too:
+its state is plain JSON data that goes through `after_validation`.
+"""
+
+from math import cos, inf, pi, sqrt
 
 
-def lr_ratio(schedule: dict, step: int, steps: int) -> float:
+def lr_ratio(schedule: dict, step: int, steps: int, plateau_ratio: float = 1.0) -> float:
     """The factor on the peak learning rate for the update number `step` (0 is the first) of `steps`.
 
     Warm-up is linear and reaches 1 with its last update. `linear` and `cosine` fall to `min_lr_ratio` over the rest;
-    `wsd` stays at 1 until `stable_ratio` of all steps and then decays (MiniCPM, arXiv 2404.06395; `sqrt` is 1 - sqrt
-    of the share of the decay done, Haegele et al., arXiv 2405.18392).
+    `cosine-restarts` does so in `cycles` equal half-waves (SGDR, arXiv 1608.03983); `wsd` stays at 1 until
+    `stable_ratio` of all steps and then decays (MiniCPM, arXiv 2404.06395; `sqrt` is 1 - sqrt of the share of the
+    decay done, Haegele et al., arXiv 2405.18392). `plateau_ratio`, the `ratio` of a plateau's state, multiplies.
     """
     warmup = warmup_steps(schedule, steps)
     if step < warmup:
-        return (step + 1) / warmup
+        return (step + 1) / warmup * plateau_ratio
+    return after_warmup(schedule, step, warmup, steps) * plateau_ratio
+
+
+def after_warmup(schedule: dict, step: int, warmup: int, steps: int) -> float:
     match schedule["kind"]:
-        case "constant":
+        case "constant" | "plateau":
             return 1.0
-        case "linear":
-            return fall("linear", share(step, warmup, steps), schedule["min_lr_ratio"])
-        case "cosine":
-            return fall("cosine", share(step, warmup, steps), schedule["min_lr_ratio"])
+        case "linear" | "cosine" as shape:
+            return fall(shape, share(step, warmup, steps), schedule["min_lr_ratio"])
+        case "cosine-restarts":
+            done = share_of_cycle(step - warmup, steps - warmup, schedule["cycles"])
+            return fall("cosine", done, schedule["min_lr_ratio"])
         case "wsd":
-            start = max(warmup, round(schedule["stable_ratio"] * steps))
+            start = decay_start(schedule, steps)
             return fall(schedule["decay"], share(step, start, steps), schedule["min_lr_ratio"])
     raise ValueError(schedule["kind"])
 
@@ -32,11 +42,83 @@ def warmup_steps(schedule: dict, steps: int) -> int:
     return round((schedule["warmup_ratio"] or 0) * steps)
 
 
+def decay_start(schedule: dict, steps: int) -> int:
+    """The first update of the decay of a `wsd` schedule; `steps` or more when there is none."""
+    return max(warmup_steps(schedule, steps), round(schedule["stable_ratio"] * steps))
+
+
 def share(step: int, start: int, steps: int) -> float:
     """How much of the way from `start` to the end is done after this update: 0 before `start`, 1 at the last."""
     return 0.0 if step < start else (step + 1 - start) / (steps - start)
 
 
+def share_of_cycle(step: int, steps: int, cycles: int) -> float:
+    """How much of its cycle is done after the update `step` of `steps`: 0 at the first of a cycle, 1 at the last.
+
+    The first cycle begins at the peak that the warm-up ended with, so that one cycle is plain cosine. With that point
+    there are `steps` + 1, which the cycles share evenly. A cycle of a single update stays at the peak.
+    """
+    point, points = step + 1, steps + 1
+    cycle = ((point + 1) * cycles - 1) // points  # the last that begins at or before the point
+    first, last = cycle * points // cycles, (cycle + 1) * points // cycles - 1
+    return (point - first) / max(1, last - first)
+
+
 def fall(shape: str, done: float, floor: float) -> float:
+    """From exactly 1 at `done` 0 to `floor` at `done` 1; `exponential` needs a floor above 0."""
+    if shape == "exponential":
+        return floor**done
     left = {"linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2, "sqrt": 1 - sqrt(done)}[shape]
     return floor + (1 - floor) * left
+
+
+# --- what runs of different length share ------------------------------------------------------------------------------
+
+
+def stable_until(schedule: dict, steps: int) -> int:
+    """How many updates from the start depend neither on the length of the run nor on how it decays."""
+    match schedule["kind"]:
+        case "constant" | "plateau":
+            return steps
+        case "wsd":
+            return min(steps, decay_start(schedule, steps))
+    return 0
+
+
+def trunk(schedule: dict, steps: int) -> dict:
+    """The schedule of the first `stable_until` updates, the same for all schedules that agree on them.
+
+    Its `lr_ratio` equals the schedule's there, exactly. Raises ValueError for a kind that has no such part.
+    """
+    warmup = warmup_steps(schedule, steps)
+    warmup = 0 if warmup == 1 else warmup  # one update that reaches the peak is no warm-up
+    match schedule["kind"]:
+        case "constant" | "wsd":
+            return {"kind": "constant", "warmup_steps": warmup}
+        case "plateau":
+            return schedule | {"warmup_steps": warmup, "warmup_ratio": None}
+    raise ValueError(f"{schedule['kind']}: no part of it is independent of the length of the run")
+
+
+# --- reduce on plateau ------------------------------------------------------------------------------------------------
+
+
+def plateau_start() -> dict:
+    """The state before the first validation: best loss (None), validations waited since, ratio of the peak."""
+    return {"best": None, "waited": 0, "ratio": 1.0}
+
+
+def after_validation(schedule: dict, state: dict, loss: float) -> dict:
+    """The state after a validation with this loss (nats); the one given is left as it is.
+
+    An improvement is below the best loss by more than the share `threshold`. Once more than `patience` validations in
+    a row brought none, the ratio is multiplied by `factor`, down to `min_lr_ratio`, and the waiting starts again: as
+    `torch.optim.lr_scheduler.ReduceLROnPlateau` does with `mode="min"`, `threshold_mode="rel"`. A loss that is not a
+    number is no improvement.
+    """
+    best = inf if state["best"] is None else state["best"]
+    if loss < best * (1 - schedule["threshold"]):
+        return state | {"best": loss, "waited": 0}
+    if state["waited"] < schedule["patience"]:
+        return state | {"waited": state["waited"] + 1}
+    return state | {"waited": 0, "ratio": max(state["ratio"] * schedule["factor"], schedule["min_lr_ratio"])}

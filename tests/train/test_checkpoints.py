@@ -1,24 +1,30 @@
 from pathlib import Path
+from threading import Event
 
 import pytest
+import torch
 
-from seedbed.train import checkpoints
-
-
-def save(root: Path, step: int, content: bytes = b"weights") -> Path:
-    def write(folder: Path, tag: str) -> None:
-        (folder / tag).mkdir()
-        (folder / tag / "state.pt").write_bytes(content)
-
-    checkpoints.save(root, step, write, {"seconds": 1.5}, leader=True, barrier=lambda: None)
-    return checkpoints.folder_of(root, step)
+from seedbed.train.checkpoints import Checkpoint, Saver, each_whole, folder_of
 
 
-def test_the_newest_is_found_with_its_facts(tmp_path: Path) -> None:
+def save(root: Path, step: int, value: float = 1.0, keep: int = 2, kept: set[int] = frozenset()) -> Path:
+    saver = Saver(root, keep)
+    saver.save(step, {"weights": {"w": torch.full((3,), value)}, "rows": {}}, {"seconds": 1.5}, kept)
+    saver.close()
+    return folder_of(root, step)
+
+
+def newest(root: Path, report=pytest.fail) -> Checkpoint | None:
+    return next(each_whole(root, report), None)
+
+
+def test_the_newest_is_found_with_its_facts_and_tensors(tmp_path: Path) -> None:
     save(tmp_path, 9)
-    save(tmp_path, 10)
-    found = checkpoints.newest(tmp_path, pytest.fail)
-    assert (found["step"], found["seconds"]) == (10, 1.5)
+    save(tmp_path, 10, 2.0)
+    found = newest(tmp_path)
+    assert (found.step, found.manifest["seconds"]) == (10, 1.5)
+    assert found.tensors("weights")["w"].tolist() == [2.0, 2.0, 2.0]
+    assert found.tensors("rows") == {}
 
 
 def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
@@ -27,41 +33,63 @@ def test_only_the_last_ones_are_kept(tmp_path: Path) -> None:
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000003", "step-00000010"]
 
 
+def test_those_that_others_need_are_kept_beside_the_last_ones(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step, keep=1, kept={2})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000002", "step-00000004"]
+
+
+def test_later_ones_are_forgotten(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, keep=3)
+    Saver(tmp_path).forget_after(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
-    assert checkpoints.newest(tmp_path / "none", pytest.fail) is None
+    assert newest(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest", "empty manifest"])
 def test_a_damaged_one_is_told_and_passed_over(tmp_path: Path, damage: str) -> None:
     save(tmp_path, 1)
-    newest = save(tmp_path, 2)
+    last = save(tmp_path, 2)
+    state = last / "weights.safetensors"
     match damage:
         case "truncate":
-            (newest / "state.pt").write_bytes(b"weight")
+            state.write_bytes(state.read_bytes()[:-1])
         case "flip":
-            (newest / "state.pt").write_bytes(b"weightz")
+            state.write_bytes(state.read_bytes()[:-1] + b"z")
         case "delete":
-            (newest / "state.pt").unlink()
+            state.unlink()
         case "manifest":
-            (newest / "manifest.json").unlink()
+            (last / "manifest.json").unlink()
         case "empty manifest":
-            (newest / "manifest.json").write_text("")
+            (last / "manifest.json").write_text("")
     told = []
-    assert checkpoints.newest(tmp_path, told.append)["step"] == 1
+    assert newest(tmp_path, told.append).step == 1
     assert len(told) == 1
     assert "step-00000002" in told[0]
     assert "passed over" in told[0]
 
 
-def test_a_write_that_fails_leaves_no_checkpoint(tmp_path: Path) -> None:
-    def failing(folder: Path, tag: str) -> None:
-        (folder / tag).mkdir()
-        (folder / tag / "state.pt").write_bytes(b"half")
-        raise OSError("no space left")
-
+def test_a_write_that_fails_is_told_and_leaves_no_checkpoint(tmp_path: Path, monkeypatch) -> None:
     save(tmp_path, 1)
-    with pytest.raises(OSError, match="no space"):
-        checkpoints.save(tmp_path, 2, failing, {}, leader=True, barrier=lambda: None)
-    assert checkpoints.newest(tmp_path, pytest.fail)["step"] == 1
+    with monkeypatch.context() as broken:
+        broken.setattr("seedbed.train.checkpoints.flush", lambda path: (_ for _ in ()).throw(OSError(28, "No space")))
+        with pytest.raises(OSError, match="No space"):
+            save(tmp_path, 2)
+    assert newest(tmp_path).step == 1
     save(tmp_path, 2)
-    assert checkpoints.newest(tmp_path, pytest.fail)["step"] == 2
+    assert newest(tmp_path).step == 2
+
+
+def test_training_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch) -> None:
+    free = Event()
+    monkeypatch.setattr("seedbed.train.checkpoints.flush", lambda path: free.wait(60))
+    saver = Saver(tmp_path)
+    saver.save(1, {"weights": {"w": torch.ones(3)}}, {})
+    assert newest(tmp_path) is None
+    free.set()
+    saver.close()
+    assert newest(tmp_path).step == 1

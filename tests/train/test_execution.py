@@ -1,13 +1,13 @@
 import pytest
 
 from seedbed.errors import SeedbedError
-from seedbed.train.execution import Batching, Execution
+from seedbed.train.execution import Batching, Execution, steps_of
 
 SPEC = {"batch_tokens": 24 * 128, "seq_len": 128, "budget": {"steps": 5}}
 
 
 def batching(**execution: int) -> Batching:
-    return Batching.of(SPEC, Execution(**execution), epoch_sequences=1000)
+    return Batching.of(SPEC, Execution(**execution), steps=5)
 
 
 @pytest.mark.parametrize("execution", [{}, {"processes": 2}, {"processes": 3, "micro_batch": 4}, {"micro_batch": 1}])
@@ -22,7 +22,7 @@ def test_ranks_and_micro_batches_share_out_each_step_exactly(execution: dict) ->
 
 def test_an_automatic_micro_batch_is_the_largest_that_divides() -> None:
     assert batching().micro_batch == 24
-    assert Batching.of(SPEC | {"batch_tokens": 100 * 128}, Execution(), 1000).micro_batch == 25
+    assert Batching.of(SPEC | {"batch_tokens": 100 * 128}, Execution(), 5).micro_batch == 25
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,9 @@ def test_an_automatic_micro_batch_is_the_largest_that_divides() -> None:
             {"processes": 2, "micro_batch": 5},
             "12 sequences of a batch, which micro_batch 5 do not divide; nearest micro_batch that do: 4 or 6",
         ),
-        ({"zero_stage": 7}, "zero_stage: found 7, expected 0, 1 or 2"),
+        ({"zero_stage": 7}, "zero_stage: found 7, expected 0, 1, 2 or 3"),
+        ({"offload": "gpu", "zero_stage": 1}, "offload: found 'gpu'; did you mean 'cpu'"),
+        ({"offload": "cpu"}, "offload cpu needs ZeRO: found zero_stage 0"),
         ({"processes": -1}, "expected at least 0"),
     ],
 )
@@ -44,4 +46,4 @@ def test_what_does_not_divide_is_told_with_what_does(execution: dict, told: str)
 
 def test_steps_follow_from_each_kind_of_budget() -> None:
     for budget, steps in (({"tokens": 30720}, 10), ({"steps": 7}, 7), ({"epochs": 2.4}, 100)):
-        assert Batching.of(SPEC | {"budget": budget}, Execution(), 1000).steps == steps
+        assert steps_of(SPEC | {"budget": budget}, 1000) == steps

@@ -43,5 +43,7 @@ wildcard_constraints:
     corpus="[^/]+",
     tokenizer="[^/]+",
     run="[^/]+",
+    trunk="[0-9a-f]{12}",
+    step="[0-9]+",
     evaluation="[^/]+",
     study="[^/]+",

@@ -1,0 +1,1 @@
+"""Changes to the attention of transformers models: normalised keys, memory across segments."""

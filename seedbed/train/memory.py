@@ -1,0 +1,65 @@
+"""Memory of a training: how much it takes, how much fits, and what to say when it did not."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from seedbed.errors import SeedbedError
+from seedbed.train.execution import Execution
+
+GIB = 2**30
+# Bytes per token, layer and unit of width that a layer keeps for its backward pass in bf16 (arXiv 2205.05198, eq. 1,
+# without the attention scores, which no backend here keeps); and with gradient checkpointing only its input.
+ACTIVATION_BYTES, CHECKPOINTED_BYTES = 34, 4
+
+
+def estimate(parameters: int, layers: int, width: int, tokens: int, execution: Execution) -> dict[str, float]:
+    """GiB per process: weights with gradients, optimizer state, activations of a micro-batch of `tokens` tokens."""
+    shared = [execution.processes if execution.zero_stage >= stage else 1 for stage in (1, 2, 3)]
+    per_layer = CHECKPOINTED_BYTES if execution.gradient_checkpointing else ACTIVATION_BYTES
+    return {
+        "weights and gradients": parameters * (4 / shared[2] + 4 / shared[1]) / GIB,
+        "optimizer": parameters * 8 / shared[0] / GIB,
+        "activations": layers * width * tokens * per_layer / GIB,
+    }
+
+
+@contextmanager
+def running_out_told(name: str, describe: Callable[[], str]) -> Iterator[None]:
+    """Turn an allocation that failed into one line with an estimate and what to change."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        raise SeedbedError(f"{name}: out of memory: {describe()}") from None
+
+
+def ran_out(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def advice(sizes: dict[str, float], micro_batch: int, execution: Execution) -> str:
+    needed = ", ".join(f"{name} {size:.2f} GiB" for name, size in sizes.items())
+    ways = [f"micro_batch {micro_batch // 2}"] if micro_batch > 1 else []
+    ways += [] if execution.gradient_checkpointing else ["gradient_checkpointing 1"]
+    ways += [f"zero_stage {execution.zero_stage + 1}"] if execution.zero_stage < 3 and execution.processes > 1 else []
+    return f"micro_batch {micro_batch} needs about {needed}; try {' or '.join(ways) or 'a smaller model or seq_len'}"
+
+
+def largest_that_fits(sizes: list[int], fits: Callable[[int], bool]) -> int:
+    """The first of `sizes` (the largest first) that fits, by bisection: what fits once fits for all smaller ones.
+
+    Raises SeedbedError when not even the last one does.
+    """
+    low, high = 0, len(sizes) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if fits(sizes[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    if low == len(sizes) - 1 and not fits(sizes[low]):
+        raise SeedbedError(f"not even micro_batch {sizes[low]} fits into memory")
+    return sizes[low]

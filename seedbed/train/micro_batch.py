@@ -1,0 +1,73 @@
+"""The micro-batch of a run for which nobody chose one: found once on a device, then remembered beside the run."""
+
+import gc
+
+import torch
+import torch.distributed as dist
+
+from seedbed.files import read_json, write_json
+from seedbed.objectives.lm import LanguageModelling
+from seedbed.train.execution import possible_micro_batches
+from seedbed.train.launch import Job
+from seedbed.train.memory import largest_that_fits, ran_out
+
+
+def chosen_micro_batch(job: Job, objective: LanguageModelling, precision: str) -> int:
+    """Sequences of a micro-batch: what the execution says, what was found before, or what fits into GPU memory now."""
+    if job.execution.micro_batch:
+        return job.execution.micro_batch
+    if not torch.cuda.is_available():
+        return possible_micro_batches(job.spec, job.execution)[0]
+    path, key = job.store / "micro_batch.json", setting(job)
+    known = read_json(path) if path.exists() else {}
+    if key not in known:
+        sizes = possible_micro_batches(job.spec, job.execution, most_tokens=None)
+        known[key] = smallest_of_ranks(largest_that_fits(sizes, lambda size: fits(job, objective, precision, size)))
+        if not dist.get_rank():
+            write_json(path, known)
+    return known[key]
+
+
+def setting(job: Job) -> str:
+    """What the size hangs on besides the run."""
+    execution = job.execution
+    return ", ".join(
+        [
+            torch.cuda.get_device_name(),
+            f"{execution.processes} processes",
+            f"ZeRO {execution.zero_stage} offload {execution.offload}",
+            f"checkpointing {execution.gradient_checkpointing} compile {execution.compile}",
+        ]
+    )
+
+
+def smallest_of_ranks(size: int) -> int:
+    found = torch.tensor(size, device=torch.cuda.current_device())
+    dist.all_reduce(found, op=dist.ReduceOp.MIN)
+    return int(found)
+
+
+def fits(job: Job, objective: LanguageModelling, precision: str, size: int) -> bool:
+    """Whether a micro-batch of `size` sequences goes through forward and backward beside the optimizer's state."""
+    device, module = torch.device("cuda", torch.cuda.current_device()), objective.loss_module
+    try:
+        module.to(device)
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        moments = torch.empty(2 * parameters, device=device)  # what the optimizer will hold
+        # All ids are the same, so that the rows can be any.
+        tokens = torch.zeros(size, job.spec["seq_len"] + 1, dtype=torch.int64, device=device)
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            for loss in objective.losses(module, tokens, range(size)):
+                loss.backward()
+        del moments, tokens, loss
+        return True
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        return False
+    finally:
+        objective.caches.clear()
+        module.zero_grad(set_to_none=True)
+        module.to("cpu")
+        gc.collect()
+        torch.cuda.empty_cache()
