@@ -1,0 +1,91 @@
+"""The script as users start it: ranks under an agent, messages, signals."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from training import MODEL, learned, run_spec, store
+
+from seedbed.files import read_json
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def command(tokens: Path, tokenizer: Path) -> Callable:
+    def made(out: Path, spec: dict, *options: str) -> list[str]:
+        script = [sys.executable, str(ROOT / "scripts" / "pretrain.py"), "--run", "small", "--spec", json.dumps(spec)]
+        paths = ["--tokens", str(tokens), "--tokenizer", str(tokenizer), "--out", str(out), "--log", str(out) + ".log"]
+        return [*script, *paths, "--threads", "2", *options]
+
+    return made
+
+
+def test_processes_are_chosen_to_divide_the_batch(command: Callable, tmp_path: Path) -> None:
+    for name, batch_tokens, devices in (("even", 256, 2), ("odd", 96, 1)):
+        spec = run_spec(budget={"steps": 2}, batch_tokens=batch_tokens)
+        subprocess.run(command(tmp_path / name, spec, "--processes", "0"), check=True, capture_output=True)
+        assert read_json(tmp_path / name / "summary.json")["devices"] == devices
+
+
+def test_a_signal_to_the_agent_of_two_ranks_saves_first(command: Callable, tmp_path: Path) -> None:
+    out, spec = tmp_path / "stopped", run_spec(budget={"steps": 2000})
+    process = subprocess.Popen(command(out, spec, "--processes", "2"), stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("checkpoints/*/metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    assert list(store(out).glob("step-*"))
+
+
+def test_a_model_that_does_not_fit_is_told(command: Callable, tmp_path: Path) -> None:
+    spec = run_spec(model=MODEL | {"hidden_size": 2**17, "intermediate_size": 2**17})  # 64 GiB a matrix
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))  # noqa: E731
+    done = subprocess.run(command(tmp_path / "run", spec), capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "small: out of memory: not even the model fits" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "told"),
+    [
+        ({"optimizer": {"name": "muon"}}, ("--zero-stage", "1"), "zero_stage 1 cannot share out the state of muon"),
+        ({"attention": "flash_attention_2"}, (), "attention: flash_attention_2 needs a CUDA GPU"),
+        ({}, ("--processes", "3"), "nearest processes that do: 2 or 4"),
+        ({"seq_len": 100_000, "batch_tokens": 100_000}, (), "fewer than one window of seq_len 100000"),
+        ({"optimizer": {"lr": 1e30}, "clip": None}, (), "the loss is not a number at step"),
+    ],
+)
+def test_a_mistake_ends_with_one_line(
+    command: Callable, tmp_path: Path, changes: dict, options: tuple, told: str
+) -> None:
+    done = subprocess.run(command(tmp_path / "run", run_spec(**changes), *options), capture_output=True, text=True)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(errors) == 1
+    assert told in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_second_process_waits_for_the_first(command: Callable, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    both = [
+        subprocess.Popen(command(out, run_spec()), stderr=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)
+    ]
+    told = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("another process is training it" in text for text in told) == 1
+    assert learned(out) == learned(finished)
