@@ -36,11 +36,11 @@ def resolved(run: Run) -> Run:
     if run.optimizer.lr == "auto":
         changes["optimizer"] = run.optimizer.model_copy(update={"lr": float(f"{optimal_lr(flops):.3g}")})
     if run.batch_tokens == "auto":
-        sequences = min(optimal_batch_tokens(flops), tokens) / run.seq_len
-        changes["batch_tokens"] = run.seq_len * nearest_round(sequences)
+        sequences = nearest_round(optimal_batch_tokens(flops) / run.seq_len, most=max(1, tokens // run.seq_len))
+        changes["batch_tokens"] = run.seq_len * sequences
     return run.model_copy(update=changes)
 
 
-def nearest_round(number: float) -> int:
-    candidates = [factor * 2**power for power in range(40) for factor in (1, 3)]
+def nearest_round(number: float, most: int) -> int:
+    candidates = [n for power in range(40) for n in (2**power, 3 * 2**power) if n <= most]
     return min(candidates, key=lambda candidate: abs(candidate - number))

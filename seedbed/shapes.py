@@ -25,7 +25,7 @@ SHAPES = {
     "llama-12x512": llama(12, 512, 8, 2048),
     # Chinese from zero
     "llama-16x768": llama(16, 768, 12, 2304),
-    # depth against width at 415 to 446 M, with a vocabulary of 64 000
+    # depth against width at 415 to 444 M with a vocabulary of 64 000
     "llama-40x512": llama(40, 512, 16, 5000),
     "llama-28x704": llama(28, 704, 16, 5000),
     "llama-16x1024": llama(16, 1024, 16, 5000),

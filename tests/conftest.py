@@ -7,6 +7,8 @@ from pathlib import Path
 # Tests of DeepSpeed run on the CPU everywhere.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
+# The tensors of tests are too small for threads to share.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from support import corpus_spec, saved_model, sentences

@@ -8,7 +8,7 @@ from seedbed.corpus import read_documents
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json, sha256
 from seedbed.tokenizer import shards
-from seedbed.tokens import TokenSplit, Windows, build_tokens, permuted
+from seedbed.tokens import Streams, TokenSplit, Windows, build_tokens, permuted
 
 
 def reference(corpus: Path, tokenizer: Path, split: str) -> list[int]:
@@ -99,3 +99,53 @@ def test_windows_overlap_by_one_and_cover_an_epoch_once(tokens: Path) -> None:
 def test_a_split_shorter_than_a_window_is_told(tokens: Path) -> None:
     with pytest.raises(SeedbedError, match="fewer than one window of seq_len 1000000"):
         Windows(TokenSplit(tokens, "train"), 1_000_000, 0)
+
+
+class Positions:
+    """A split whose tokens are their places."""
+
+    def __init__(self, length: int) -> None:
+        self.length, self.name = length, "places"
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        assert 0 <= start < stop <= self.length
+        return np.arange(start, stop)
+
+
+@pytest.mark.parametrize(
+    ("length", "rows", "seq_len"), [(1000, 4, 16), (65, 4, 16), (129, 4, 16), (128, 4, 16), (17, 1, 16), (50, 7, 1)]
+)
+def test_streams_predict_every_token_once_and_leave_little_over(length: int, rows: int, seq_len: int) -> None:
+    streams = Streams(Positions(length), seq_len, rows)
+    seen = np.stack([streams.window(number) for number in range(streams.per_epoch)])
+    assert seen.shape == (streams.steps_per_epoch * rows, seq_len + 1)
+    predicted = seen[:, 1:].flatten()
+    assert len(set(predicted.tolist())) == len(predicted)
+    # What is left over would not make another step.
+    assert length - 1 - len(predicted) < rows * seq_len + rows
+
+
+def test_streams_go_on_in_every_row_and_start_anew_with_every_epoch() -> None:
+    streams = Streams(Positions(1000), 16, 4)
+    assert (streams.steps_per_epoch, streams.per_epoch) == (15, 60)
+    for number in range(3 * 60):
+        window = streams.window(number)
+        assert streams.row(number) == number % 4
+        assert streams.starts(number) == (number % 60 < 4)
+        assert np.array_equal(window, streams.window(number % 60))
+        if not streams.starts(number):
+            assert window[0] == streams.window(number - 4)[-1]
+
+
+def test_streams_longer_than_the_split_are_told(tokens: Path) -> None:
+    split = TokenSplit(tokens, "valid")
+    fitting = (len(split) - 1) // 32
+    assert Streams(split, 32, fitting).steps_per_epoch == 1
+    with pytest.raises(SeedbedError) as caught:
+        Streams(split, 32, fitting + 1)
+    assert f"{len(split)} tokens are too few for {fitting + 1} streams of at least seq_len 32" in str(caught.value)
+    assert "expected a smaller batch_tokens" in str(caught.value)
+    assert "\n" not in str(caught.value) and str(tokens) in str(caught.value)

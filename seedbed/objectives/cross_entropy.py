@@ -17,16 +17,19 @@ def linear_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: to
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    return LinearCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1), dtype)
+    learning = torch.is_grad_enabled()  # inside the function it never is
+    return LinearCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1), dtype, learning)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
     """hidden [n, d], weight [vocabulary, d], targets [n] -> mean loss."""
 
     @staticmethod
-    def forward(ctx, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype):
+    def forward(
+        ctx, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype, learning: bool
+    ):
         with torch.autocast(hidden.device.type, enabled=False):
-            head, learning = weight.to(dtype), any(ctx.needs_input_grad)
+            head, learning = weight.to(dtype), learning and any(ctx.needs_input_grad)
             grad_hidden, grad_weight = torch.empty_like(hidden) if learning else None, None
             total = torch.zeros((), dtype=torch.float32, device=hidden.device)
             for rows in chunks(len(hidden), len(weight), hidden.device.type):
@@ -48,7 +51,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad: torch.Tensor) -> tuple:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grad * ctx.mean
-        return (grad_hidden * scale).to(ctx.dtypes[0]), (grad_weight * scale).to(ctx.dtypes[1]), None, None
+        return (grad_hidden * scale).to(ctx.dtypes[0]), (grad_weight * scale).to(ctx.dtypes[1]), None, None, None
 
 
 def chunks(positions: int, vocabulary: int, device: str) -> list[slice]:

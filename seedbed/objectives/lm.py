@@ -49,7 +49,9 @@ class LanguageModelling:
         rows = spec["batch_tokens"] // self.seq_len
         in_order = spec["data"] == "order"
         self.train = Streams(train, self.seq_len, rows) if in_order else Windows(train, self.seq_len, spec["seed"])
-        self.caches: dict[int, SegmentCache] = {}  # of rows that read on, by the first row of their micro-batch
+        # Of rows that read on, by the first row of their micro-batch; and the sequence that it goes on with.
+        self.caches: dict[int, SegmentCache] = {}
+        self.following: dict[int, int] = {}
         self.loss_module = NextToken(self.load(init) if init else self.new_model())
         if self.recurrent:
             recurrence.prepare(self.model)
@@ -148,8 +150,9 @@ class LanguageModelling:
         if self.spec["data"] == "shuffle":
             return SegmentCache(self.recurrent["cache_size"])
         row = self.train.row(numbers[0])
-        if row not in self.caches or self.train.starts(numbers[0]):
+        if self.following.get(row) != numbers[0] or self.train.starts(numbers[0]):
             self.caches[row] = SegmentCache(self.recurrent["cache_size"])
+        self.following[row] = numbers[0] + self.train.rows
         return self.caches[row]
 
     @torch.no_grad()
@@ -176,12 +179,13 @@ class LanguageModelling:
         return rows
 
     def load_state(self, rows: dict[int, torch.Tensor], micro_batches: list[range], device: torch.device) -> None:
-        """Take up what the rows of these micro-batches remembered."""
-        self.caches = {}
+        """Take up what the rows remembered that go on with these micro-batches."""
+        self.caches, self.following = {}, {}
         for numbers in micro_batches if rows else []:
-            mine = [rows[self.train.row(number)] for number in numbers]
-            cached = torch.stack(mine, 2).to(device)
-            self.caches[self.train.row(numbers[0])] = SegmentCache.of(self.recurrent["cache_size"], cached)
+            first = self.train.row(numbers[0])
+            cached = torch.stack([rows[self.train.row(number)] for number in numbers], 2).to(device)
+            self.caches[first] = SegmentCache.of(self.recurrent["cache_size"], cached)
+            self.following[first] = numbers[0]
 
 
 def load_model(folder: Path, attention: str = "sdpa") -> torch.nn.Module:

@@ -39,6 +39,10 @@ class Gathered:
     def summary(self, run: str) -> dict:
         return read_json(self.results / "runs" / run / "summary.json")
 
+    def trunk(self, name: str) -> dict:
+        """The summary of the first steps that several runs share."""
+        return read_json(self.results / "trunks" / name / "summary.json")
+
     def provenance(self, run: str) -> dict:
         return read_json(self.results / "runs" / run / "run.json")
 

@@ -35,12 +35,21 @@ def study_page(study: Gathered, plots: Path) -> str:
             plots=[
                 (plot, Markup((plots / f"{plot_name(plot)}.svg").read_text(encoding="utf-8"))) for plot in spec["plots"]
             ],
+            shared=shared_tokens(study),
             perplexity=by_run(study, "perplexity"),
             forgetting=by_run(study, "forgetting"),
             cmmlu=by_run(study, "cmmlu"),
             samples=by_run(study, "samples"),
         )
     )
+
+
+def shared_tokens(study: Gathered) -> dict | None:
+    """Tokens that the runs were trained on, and would have been without what they share; None if they share nothing."""
+    runs = [study.summary(run) for run in dict.fromkeys(study.runs)]
+    alone = sum(run["tokens"] for run in runs)
+    trained = sum(part["own_tokens"] for part in [*runs, *(study.trunk(name) for name in study.spec["trunks"])])
+    return {"alone": alone, "trained": trained, "saved": alone - trained} if trained < alone else None
 
 
 def by_run(study: Gathered, kind: str) -> dict[str, dict[str, dict]]:

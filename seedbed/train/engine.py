@@ -26,7 +26,7 @@ from seedbed.tokens import mixed
 from seedbed.train import schedules, spikes, state
 from seedbed.train.agreement import Agreement
 from seedbed.train.checkpoints import Checkpoint, Saver
-from seedbed.train.execution import Batching, Execution, steps_of
+from seedbed.train.execution import Batching, Execution, possible_micro_batches, steps_of
 from seedbed.train.finish import leave_model, leave_trunk
 from seedbed.train.launch import Job
 from seedbed.train.memory import advice, estimate, running_out_told
@@ -166,7 +166,8 @@ class Trainer:
             state.load_optimizer_state(self.engine, self.stage, moments)
         if checkpoint:
             rows = {int(row): tensor for row, tensor in checkpoint.tensors("rows").items()}
-            self.objective.load_state(rows, self.batching.sequences(0, self.rank), self.engine.device)
+            next_batch = self.step + known["watch"]["skipped"]
+            self.objective.load_state(rows, self.batching.sequences(next_batch, self.rank), self.engine.device)
             self.job.report(f"{self.job.name}: goes on from step {self.step}")
         self.open_interval(known.get("interval"))
         if self.leader:
@@ -452,7 +453,8 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in self.objective.model.parameters())
         tokens, execution = size * self.spec["seq_len"], self.job.execution
         sizes = estimate(parameters, config.num_hidden_layers, config.hidden_size, tokens, execution)
-        return advice(sizes, size, execution)
+        smaller = [n for n in possible_micro_batches(self.spec, execution, None) if n < size]
+        return advice(sizes, size, execution, smaller[:1])
 
 
 def means(lists: list[list[float]]) -> list[float]:

@@ -40,9 +40,10 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def advice(sizes: dict[str, float], micro_batch: int, execution: Execution) -> str:
+def advice(sizes: dict[str, float], micro_batch: int, execution: Execution, smaller: list[int]) -> str:
+    """What was needed, and what to change; `smaller` has the micro-batch to try, if there is one."""
     needed = ", ".join(f"{name} {size:.2f} GiB" for name, size in sizes.items())
-    ways = [f"micro_batch {micro_batch // 2}"] if micro_batch > 1 else []
+    ways = [f"micro_batch {size}" for size in smaller]
     ways += [] if execution.gradient_checkpointing else ["gradient_checkpointing 1"]
     ways += [f"zero_stage {execution.zero_stage + 1}"] if execution.zero_stage < 3 and execution.processes > 1 else []
     return f"micro_batch {micro_batch} needs about {needed}; try {' or '.join(ways) or 'a smaller model or seq_len'}"

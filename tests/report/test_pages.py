@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seedbed.files import write_json, write_text
+from seedbed.files import read_json, write_json, write_text
 from seedbed.report.gather import Gathered
 from seedbed.report.pages import big, duration, exponential, milestones_page, number, paragraphs, percent, study_page
 from seedbed.report.plots import INK, draw, plot_name, smoothed, write_svg
@@ -37,6 +37,8 @@ def study(tmp_path: Path) -> Gathered:
             "parameters": 1234,
             "steps": 4,
             "tokens": 40,
+            "own_tokens": 40,
+            "spikes": [],
             "tokens_per_second": 20.0,
             "seconds": 75.0,
             "device_hours": 0.5,
@@ -65,7 +67,8 @@ def study(tmp_path: Path) -> Gathered:
     ]
     spec = {"name": "s", "date": "2026-01-02", "title": "Lernrate", "notes": ""}
     evaluations = {"memory": "forgetting", "quiz": "cmmlu", "said": "samples"}
-    return Gathered({**spec, "variants": variants, "evaluations": evaluations, "plots": PLOTS}, tmp_path)
+    lists = {"variants": variants, "trunks": [], "evaluations": evaluations, "plots": PLOTS}
+    return Gathered({**spec, **lists}, tmp_path)
 
 
 def forgetting() -> dict:
@@ -185,3 +188,25 @@ def test_numbers_are_said_as_people_say_them() -> None:
     assert [exponential(v) for v in (None, 0.0, 463.2)] == ["–", "1.0", "e^463"]
     assert (percent(0.1234), big(65536), big(1234567)) == ("12.3%", "64Ki", "1,234,567")
     assert paragraphs("a\nb\n\n\n\nc\n") == ["a\nb", "c"]
+
+
+def test_what_was_trained_once_for_several_runs_is_told(study: Gathered, plots: Path) -> None:
+    assert "share their first steps" not in study_page(study, plots)
+    for run in RUNS:
+        path = study.results / "runs" / run / "summary.json"
+        write_json(path, read_json(path) | {"own_tokens": 10})
+    write_json(study.results / "trunks" / "abc" / "30" / "summary.json", {"own_tokens": 30})
+    study.spec["trunks"].append("abc/30")
+    assert "50 tokens in place of 80, 37.5% fewer" in study_page(study, plots)
+
+
+def test_loss_spikes_are_told(study: Gathered, plots: Path) -> None:
+    path = study.results / "runs" / "a" / "summary.json"
+    spikes = [
+        {"step": 7, "loss": 9.25, "limit": 4.5, "back_to": 5, "skipped": 2},
+        {"step": 9, "loss": None, "limit": None, "back_to": 5, "skipped": 4},
+    ]
+    write_json(path, read_json(path) | {"spikes": spikes})
+    text = " ".join(study_page(study, plots).split())
+    assert "met 2 loss spikes and went back: step 7 (loss 9.25, limit 4.50) to 5, leaving out 2 batches;" in text
+    assert "step 9 (loss not finite) to 5, leaving out 4 batches." in text

@@ -98,7 +98,7 @@ class Runs:
 
     def job(self, out: Path, spec: dict, **options: object) -> Job:
         fields = {key: options.pop(key) for key in ("init", "trunk", "until") if key in options}
-        execution = Execution(**{"threads": 2} | options)
+        execution = Execution(**{"threads": 1} | options)
         return Job("small", spec, self.tokens, self.tokenizer, out, execution=execution, **fields)
 
     def start(self, out: Path, spec: dict, **options: object) -> Training:

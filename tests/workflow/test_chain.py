@@ -1,6 +1,7 @@
 """The whole chain under the real Snakemake, on two DeepSpeed ranks."""
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from support import changed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seedbed.files import read_json, read_jsonl
+from seedbed.files import read_json, read_jsonl, sha256
 
 
 @pytest.fixture(scope="session")
@@ -166,11 +168,7 @@ def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
         project.command(*options), cwd=project.folder, stdout=log, stderr=log, start_new_session=True
     )
     run = project.folder / "results" / "runs" / "tiny"
-    for _ in range(1200):
-        if list(run.glob("checkpoints/*/step-*/manifest.json")):
-            break
-        assert first.poll() is None, (project.folder / "first.log").read_text()
-        time.sleep(0.05)
+    wait_for_a_step_more(run, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert not (run / "summary.json").exists()
@@ -178,6 +176,73 @@ def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
     assert done.returncode == 0, done.stdout
     assert "goes on from step" in done.stdout
     assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == list(range(1, 401))
+
+
+def test_a_job_killed_at_twenty_random_moments_is_retried_to_the_same_end(finished_project, tmp_path: Path) -> None:
+    """Snakemake starts it again each time; losses and weights are those of a run that nothing disturbed."""
+    options = ("--set-resources", "pretrain:checkpoint_steps=1", "pretrain:processes=1", "--set-threads", "pretrain=1")
+    settings = {"budget": {"steps": 300}, "log_every": 1, "validation": {"every": 50, "tokens": 64}}
+    config = changed(finished_project.config, "studies", {})
+    results = finished_project.folder / "results" / "runs"
+    for name in ("whole", "killed"):
+        config["runs"] = {name: config["runs"].get("tiny", config["runs"].get("whole")) | settings}
+        if name == "whole":
+            target = ("--cores", "2", "results/runs/whole/summary.json")
+            done = finished_project.run(*target, *options, config=config)
+            assert done.returncode == 0, done.stdout
+    finished_project.write(config)
+    target = ("--cores", "2", "--retries", "20", "results/runs/killed/summary.json")
+    log, generator = (tmp_path / "killed.log").open("w"), random.Random(0)
+    command = finished_project.command(*target, *options)
+    workflow = subprocess.Popen(command, cwd=finished_project.folder, stdout=log, stderr=log)
+    jobs = set()
+    for attempt in range(20):
+        job = running_job(workflow, "--run killed", jobs)
+        if attempt % 4:
+            wait_for_a_step_more(results / "killed", workflow)
+            time.sleep(generator.uniform(0, 0.1))  # in a step, or while a checkpoint is written
+        else:
+            time.sleep(generator.uniform(0, 4))  # while it starts
+        os.kill(job, signal.SIGKILL)
+        jobs.add(job)
+    assert workflow.wait(120) == 0, (tmp_path / "killed.log").read_text()
+    assert (tmp_path / "killed.log").read_text().count("Trying to restart job") == 20
+    lines, undisturbed = (read_jsonl(results / run / "metrics.jsonl") for run in ("killed", "whole"))
+    assert [line["loss"] for line in lines] == [line["loss"] for line in undisturbed]
+    assert [line["step"] for line in lines] == list(range(1, 301))
+    assert weights(results / "killed") == weights(results / "whole")
+
+
+def running_job(workflow: subprocess.Popen, part: str, before: set[int]) -> int:
+    """The training whose command line has this part, none of those before; waits for it while the workflow runs."""
+    for _ in range(2400):
+        for folder in Path("/proc").glob("[0-9]*"):
+            if int(folder.name) in before:
+                continue
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if part in command and "scripts/pretrain.py" in command and not command.startswith(("/bin/", "/usr/bin/")):
+                return int(folder.name)
+        assert workflow.poll() is None
+        time.sleep(0.02)
+    raise AssertionError("the job does not start")
+
+
+def weights(run: Path) -> str:
+    return sha256(run / "model" / "model.safetensors")
+
+
+def wait_for_a_step_more(run: Path, process: subprocess.Popen) -> None:
+    """Until the training has written a checkpoint that was not there before."""
+    before = set(run.glob("checkpoints/*/step-*"))
+    for _ in range(2400):
+        if set(run.glob("checkpoints/*/step-*")) - before:
+            return
+        assert process.poll() is None
+        time.sleep(0.02)
+    raise AssertionError("no checkpoint comes")
 
 
 def test_two_workflows_do_not_write_to_one_directory(project) -> None:
