@@ -8,6 +8,7 @@ torch.compile (`eager`: without), `trainer` is that of transformers (which needs
 scripts/pretrain.py. Each is a process of its own, they take turns in rounds, and compared is within a round. Speed is
 the median over the steps after a warm-up. Step memory is the peak during those steps less what the process held after
 its imports, before there was a model; with several processes both are sums, in which pages that they share count twice.
+Steps during which other programs were busy do not count, and a run that had too few others is repeated.
 """
 
 import argparse
@@ -22,12 +23,14 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LAYERS, WIDTH, HEADS, VOCABULARY, SEQUENCES, LENGTH = 6, 256, 4, 4096, 16, 256
 TOKENS = SEQUENCES * LENGTH
+QUIET = 0.1  # cores that other programs may use
 FACTS = "BENCHMARK_FACTS"  # directory that a process of `seedbed` leaves its measurements in
 TIMED = "BENCHMARK_TIMED"  # set: it times its parts, too
 
@@ -44,12 +47,18 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def busy() -> float:
+    """Seconds that the cores of this machine have worked, all of them and all programs together."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
 class Meter:
     """Times and memory of the steps after the first `warm` of `steps`."""
 
     def __init__(self, warm: int, steps: int) -> None:
         self.warm, self.steps = warm, steps
-        self.ends: list[float] = []  # when each step after the warm-up ended, and the last one of the warm-up
+        self.ends: list[tuple[float, float]] = []  # of steps since the warm-up: the time, the work of other programs
         self.base = self.highest = self.step_peak = 0.0
         self.done = 0
 
@@ -65,14 +74,19 @@ class Meter:
             self.highest = resident("VmHWM")
             reset_peak()
         if self.done >= self.warm:
-            self.ends.append(time.perf_counter())
+            mine = time.process_time() * int(os.environ.get("WORLD_SIZE", 1))  # the other ranks work as much
+            self.ends.append((time.perf_counter(), busy() - mine))
         if self.done == self.steps:
             self.step_peak = resident("VmHWM")
 
     def facts(self) -> dict:
-        seconds = [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
-        whole = max(self.highest, resident("VmHWM"))
-        return {"seconds": seconds, "whole": whole, "step": self.step_peak - self.base if self.done else 0.0}
+        steps = [(end[0] - start[0], end[1] - start[1]) for start, end in zip(self.ends, self.ends[1:], strict=False)]
+        return {
+            "seconds": [seconds for seconds, _ in steps],
+            "quiet": [seconds for seconds, others in steps if others < QUIET * seconds],
+            "whole": max(self.highest, resident("VmHWM")),
+            "step": self.step_peak - self.base if self.done else 0.0,
+        }
 
 
 # --- plain PyTorch ----------------------------------------------------------------------------------------------------
@@ -233,31 +247,31 @@ def seedbed(base: Path, warm: int, steps: int, *options: str, timed: bool = Fals
     leader = next(facts for facts in found if facts["rank"] == 0)
     told = [line["tokens_per_second"] for line in lines if line["step"] > warm + 4]  # lines are means of five steps
     sums = {key: sum(facts[key] for facts in found) for key in ("whole", "step")}
-    return leader | sums | {"speed": statistics.median(told)}
+    return leader | sums | {"told": statistics.median(told)}
 
 
 def watched() -> None:
     """This process is scripts/pretrain.py, with hooks that look at the clock and at memory, and change nothing."""
-    meter, timers = Meter(int(os.environ["BENCHMARK_WARM"]), int(os.environ["BENCHMARK_STEPS"])), defaultdict(float)
+    meter, parts = Meter(int(os.environ["BENCHMARK_WARM"]), int(os.environ["BENCHMARK_STEPS"])), {}
     ranks = int(sys.argv[sys.argv.index("--processes") + 1])
     if ranks == 1 or "RANK" in os.environ:  # the agent of several ranks does not load the engine
-        hook(meter, timers)
+        hook(meter, parts)
     sys.path.insert(0, str(ROOT))
     try:
-        runpy.run_path(str(ROOT / "scripts" / "pretrain.py"), run_name="__main__")
+        runpy.run_path(str(ROOT / "scripts" / "pretrain.py"))["main"]()  # by this file's command line, as its ranks
     finally:
         rank = int(os.environ.get("RANK", 0 if ranks == 1 else -1))
-        facts = meter.facts() | {"rank": rank, "parts": timers}
+        facts = meter.facts() | {"rank": rank, "parts": parts}
         (Path(os.environ[FACTS]) / f"facts-{rank}.json").write_text(json.dumps(facts))
 
 
-def hook(meter: Meter, timers: dict[str, float]) -> None:
+def hook(meter: Meter, parts: dict[str, float]) -> None:
     from torch.utils import tensorboard  # noqa: F401, an import of the engine, as those of `before_model`
 
     from seedbed.objectives.lm import LanguageModelling
     from seedbed.train.engine import Trainer
 
-    make, update = LanguageModelling.__init__, Trainer.update
+    make, update, timers = LanguageModelling.__init__, Trainer.update, defaultdict(float)
 
     def made(self: LanguageModelling, *args: object) -> None:
         meter.before_model()
@@ -268,6 +282,8 @@ def hook(meter: Meter, timers: dict[str, float]) -> None:
             timers.clear()
         update(self, batches)
         meter.after_step()
+        if meter.done == meter.steps:
+            parts.update(timers)  # the validation that follows is no part of a step
 
     LanguageModelling.__init__, Trainer.update = made, updated
     if TIMED in os.environ:
@@ -315,19 +331,38 @@ def threads() -> int:
 
 def started(arguments: list[str], environment: dict[str, str]) -> str:
     """Output of this file in another process; what went wrong there is shown."""
-    environment = environment | {"OMP_NUM_THREADS": str(threads()), "CUDA_VISIBLE_DEVICES": ""}
-    if "2" in arguments[arguments.index("--processes") + 1 :][:1] if "--processes" in arguments else False:
-        del environment["OMP_NUM_THREADS"]  # the ranks get their shares of the threads
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, env=environment)
+    wait_for_quiet()
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment | {"CUDA_VISIBLE_DEVICES": ""})
     if done.returncode:
         raise SystemExit(done.stderr)
     return done.stdout
 
 
+def wait_for_quiet(longest: float = 30) -> None:
+    """Until other programs leave the machine alone for two seconds."""
+    until = time.monotonic() + longest
+    while time.monotonic() < until:
+        before = busy()
+        time.sleep(2)
+        if busy() - before < 2 * QUIET:
+            break
+
+
+def repeated(measure: Callable[[], dict], least: int) -> dict:
+    """What was measured, once that had at least so many quiet steps, or the best of some tries."""
+    tries = []
+    while len(tries) < 3:
+        tries.append(measure())
+        if len(tries[-1]["quiet"]) >= least:
+            break
+    best = max(tries, key=lambda facts: len(facts["quiet"]))
+    return best | {"speed": TOKENS / statistics.median(best["quiet"] or best["seconds"])}
+
+
 def peer(name: str, warm: int, steps: int) -> dict:
     output = started(["--contender", name, "--warm", str(warm), "--steps", str(steps)], dict(os.environ))
-    facts = json.loads(output.splitlines()[-1])
-    return facts | {"speed": TOKENS / statistics.median(facts["seconds"])}
+    return json.loads(output.splitlines()[-1])
 
 
 def contend(name: str, warm: int, steps: int) -> None:
@@ -340,10 +375,10 @@ def contend(name: str, warm: int, steps: int) -> None:
     print(json.dumps(meter.facts()))
 
 
-def layouts(compiled: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+def layouts(compiled: bool, micro_batches: tuple[int, ...] = (16, 8, 4)) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Ways to compute the same run: processes x threads, sequences at a time."""
     for processes in (1, 2):
-        for micro_batch in (16, 8, 4):
+        for micro_batch in micro_batches:
             if micro_batch * processes <= SEQUENCES and processes <= threads():
                 name = f"seedbed {processes} x {threads() // processes}, micro_batch {micro_batch}"
                 options = ("--processes", str(processes), "--micro-batch", str(micro_batch))
@@ -357,13 +392,17 @@ def compare(base: Path, args: argparse.Namespace) -> None:
     if "trainer" not in peers:
         print("transformers' Trainer is left out: it needs `pip install accelerate`")
     ways = dict(layouts(args.compile))
+    measures = {name: partial(peer, name, args.warm, args.steps) for name in peers}
+    measures |= {name: partial(seedbed, base, args.warm, args.steps, *options) for name, options in ways.items()}
     rounds = []
+    print("round\tcontender\ttokens/s\tpeak MiB\tstep MiB\tquiet steps")
     for number in range(args.rounds):
-        found = {name: peer(name, args.warm, args.steps) for name in peers}
-        found |= {name: seedbed(base, args.warm, args.steps, *options) for name, options in ways.items()}
+        found = {}
+        for name, measure in measures.items():
+            found[name] = facts = repeated(measure, (args.steps - args.warm) // 3)
+            sizes = f"{facts['speed']:.0f}\t{facts['whole']:.0f}\t{facts['step']:.0f}"
+            print(f"{number}\t{name}\t{sizes}\t{len(facts['quiet'])} of {len(facts['seconds'])}", flush=True)
         rounds.append(found)
-        for name, facts in found.items():
-            print(f"round {number}\t{name}\t{facts['speed']:.0f}\t{facts['whole']:.0f}\t{facts['step']:.0f}", flush=True)
     print("\ncontender\ttokens/s\tpeak MiB\tstep MiB" + "".join(f"\tspeed / {p}\tstep memory / {p}" for p in peers))
     for name in rounds[0]:
         cells = [f"{statistics.median(found[name][key] for found in rounds):.0f}" for key in ("speed", "whole", "step")]
@@ -391,7 +430,7 @@ def checkpoints(base: Path, args: argparse.Namespace) -> None:
     """Mean time of a step with a checkpoint every few steps against none, scaled to a checkpoint a minute."""
     steps = args.warm + max(args.steps, 4 * args.every)
     print("layout\tms a step\twith checkpoints\tone every s\tseconds for one\tshare at one a minute")
-    for name, options in layouts(False):
+    for name, options in layouts(False, (8,)):
         for _ in range(args.rounds):
             without = seedbed(base, args.warm, steps, *options)
             often = seedbed(base, args.warm, steps, *options, "--checkpoint-steps", str(args.every))

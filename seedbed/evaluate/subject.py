@@ -5,9 +5,11 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from seedbed.errors import SeedbedError
+from seedbed.models import recurrence
+from seedbed.objectives.lm import load_model
 from seedbed.tokens import TokenSplit
 
 
@@ -25,8 +27,15 @@ class Subject:
     @cached_property
     def model(self) -> PreTrainedModel:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32, attn_implementation="sdpa")
+        model = load_model(self.folder)
+        if getattr(model.config, "recurrence", None):
+            recurrence.prepare(model)
         return model.to(device).eval()
+
+    @property
+    def memory(self) -> dict | None:
+        """`work_size` and `cache_size` of a model that was trained with segment recurrence."""
+        return getattr(self.model.config, "recurrence", None)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -48,8 +57,24 @@ class Subject:
 
     @torch.inference_mode()
     def logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Next-token logits [batch, length, vocabulary] of tokens [batch, length], padded on the right if at all."""
-        return self.model(input_ids=tokens.to(self.model.device), use_cache=False).logits.float()
+        """Next-token logits [batch, length, vocabulary] of tokens [batch, length], padded on the right if at all.
+
+        A recurrent model reads them in the segments and with the cache that it was trained with.
+        """
+        ids = tokens.to(self.model.device)
+        if self.memory:
+            return recurrence.logits(self.model, ids, **self.memory).float()
+        return self.model(input_ids=ids, use_cache=False).logits.float()
+
+    @torch.inference_mode()
+    def greedy(self, ids: list[int], most: int) -> list[int]:
+        """The `most` tokens that follow by taking the most likely one each time, at most up to end of sequence."""
+        inputs = torch.tensor([ids], device=self.model.device)
+        end = self.tokenizer.eos_token_id
+        if self.memory:
+            return recurrence.greedy(self.model, inputs, most, end, **self.memory)
+        settings = {"do_sample": False, "max_new_tokens": most, "pad_token_id": end}
+        return self.model.generate(inputs, attention_mask=torch.ones_like(inputs), **settings)[0, len(ids) :].tolist()
 
 
 def right_padded(sequences: list) -> torch.Tensor:

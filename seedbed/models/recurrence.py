@@ -127,3 +127,21 @@ def logits(model: torch.nn.Module, ids: torch.Tensor, work_size: int, cache_size
     cache = SegmentCache(cache_size)
     segments = ids.split(work_size, dim=1)
     return torch.cat([model(input_ids=ids, past_key_values=cache).logits for ids in segments], dim=1)
+
+
+def greedy(
+    model: torch.nn.Module, ids: torch.Tensor, most: int, end: int | None, work_size: int, cache_size: int
+) -> list[int]:
+    """The most likely continuation of ids [1, length] by up to `most` tokens, `end` being the last if it comes.
+
+    The prompt is read in segments of `work_size` tokens, then every token is a segment of its own.
+    """
+    cache, made = SegmentCache(cache_size), []
+    for segment in ids.split(work_size, dim=1):
+        scores = model(input_ids=segment, past_key_values=cache).logits
+    while len(made) < most:
+        made.append(int(scores[0, -1].argmax()))
+        if made[-1] == end:
+            break
+        scores = model(input_ids=ids.new_tensor([[made[-1]]]), past_key_values=cache).logits
+    return made

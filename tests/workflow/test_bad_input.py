@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import changed
+from workflow_project import CONFIG
 
 TINY = "runs.tiny"
 
@@ -23,6 +24,22 @@ CONFIGURATION = {
     ),
     "cyclic init": (f"{TINY}.init", {"run": "tiny"}, "config: runs.tiny.init: cyclic: tiny -> tiny"),
     "indivisible batch": (f"{TINY}.batch_tokens", 100, "nearest that do: 96 or 128"),
+    "missing trunk step": (
+        "runs.branch",
+        CONFIG["runs"]["tiny"] | {"init": {"run": "tiny", "step": 33}},
+        "config: runs.branch.init.step: 'tiny' has 32 steps; found 33",
+    ),
+    "segments that do not divide": (
+        f"{TINY}.recurrence",
+        {"work_size": 5, "cache_size": 8},
+        "recurrence: work_size x stop_gradient_step, 5, does not divide seq_len 32; nearest that do: 2 or 4",
+    ),
+    "unknown optimizer": (
+        f"{TINY}.optimizer",
+        {"name": "adamx"},
+        "optimizer.name: found 'adamx'; did you mean 'adam'?",
+    ),
+    "unknown backend": (f"{TINY}.attention", "spda", "runs.tiny.attention: found 'spda'; did you mean 'sdpa'?"),
     "name with a slash": ("runs.a", None, "config: runs.a/b: a name has letters, digits"),
 }
 
