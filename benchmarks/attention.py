@@ -7,6 +7,7 @@ arithmetic: the error shown is the largest one, relative to the largest value.
 
 import argparse
 import statistics
+import sys
 import time
 from types import SimpleNamespace
 
@@ -71,7 +72,7 @@ def contenders(shape: tuple[int, int, int, int], dtype: torch.dtype) -> tuple[di
             contender = Contender(backend, shape, dtype)
             errors[backend] = error(contender(), right)
         except Exception as reason:  # whatever a backend says that does not know this device
-            print(f"{backend}: {' '.join(str(reason).split())[:110]}")
+            print(f"{backend} {shape}: {' '.join(str(reason).split()).partition('. ')[0]}", file=sys.stderr)
             continue
         if errors[backend] > TOLERANCE:
             raise SystemExit(f"{backend} {shape}: off by {errors[backend]:.3f}, expected at most {TOLERANCE}")

@@ -127,6 +127,11 @@ class Plan:
                 if getattr(run, key) != getattr(origin, key):
                     raise SeedbedError(f"config: {where}.init: {run.init.run!r} has another {key}; expected the same")
             self.check_init_step(f"{where}.init.step", run.init, origin)
+            if run.model.family == "gpt2" and run.seq_len > (run.model.n_positions or origin.seq_len):
+                raise SeedbedError(
+                    f"config: {where}: seq_len {run.seq_len} does not fit the {origin.seq_len} positions that "
+                    f"{run.init.run!r} has learned"
+                )
         if run.recurrence and run.model.family != "llama":
             raise SeedbedError(
                 f"config: {where}.recurrence: needs rotary positions; found family {run.model.family!r}, expected llama"

@@ -100,6 +100,13 @@ def test_what_leads_nowhere_is_one_line(path: str, value: object, told: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_learned_positions_limit_what_starts_from_them() -> None:
+    raw = changed(DEFAULT, "models.tiny", {"family": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2})
+    raw["runs"]["longer"] = raw["runs"]["tiny"] | {"init": {"run": "tiny"}, "seq_len": 512}
+    with pytest.raises(SeedbedError, match="seq_len 512 does not fit the 256 positions that 'tiny' has learned"):
+        Plan(check(raw))
+
+
 def test_a_longer_circle_of_init_is_found() -> None:
     raw = changed(DEFAULT, "runs.a", {**DEFAULT["runs"]["tiny"], "init": {"run": "b"}})
     raw["runs"]["b"] = {**DEFAULT["runs"]["tiny"], "init": {"run": "a"}}

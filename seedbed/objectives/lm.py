@@ -53,8 +53,10 @@ class LanguageModelling:
         self.caches: dict[int, SegmentCache] = {}
         self.following: dict[int, int] = {}
         self.loss_module = NextToken(self.load(init) if init else self.new_model())
+        self.model.config.recurrence = None  # what evaluations read the model with
         if self.recurrent:
             recurrence.prepare(self.model)
+            self.model.config.recurrence = {key: self.recurrent[key] for key in ("work_size", "cache_size")}
 
     @property
     def model(self) -> torch.nn.Module:
@@ -68,8 +70,6 @@ class LanguageModelling:
         fields = {shape.positions_field: self.seq_len} | shape.to_transformers()
         special = {"bos_token_id": None, "eos_token_id": self.eos_id, "pad_token_id": None}
         config = AutoConfig.for_model(shape.model_type, vocab_size=self.vocab_size, **special, **fields)
-        if self.recurrent:
-            config.recurrence = {key: self.recurrent[key] for key in ("work_size", "cache_size")}
         chosen = backend(self.spec["attention"])
         return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
 

@@ -161,7 +161,7 @@ def test_the_new_model_is_the_one_of_the_spec(objective: Callable) -> None:
     config = objective(recurrence=MEMORY).model.config
     assert (config.vocab_size, config.max_position_embeddings, config.eos_token_id) == (300, SEQ_LEN, 2)
     assert config.recurrence == MEMORY
-    assert not hasattr(objective().model.config, "recurrence")
+    assert objective().model.config.recurrence is None
 
 
 def test_a_vocabulary_smaller_than_that_of_the_data_is_told(

@@ -132,7 +132,7 @@ def test_nothing_is_left_to_do(finished_project) -> None:
 def test_a_dry_run_prints_the_facts_of_each_run(finished_project) -> None:
     text = finished_project.run("-n").stdout
     parameters = read_json(finished_project.folder / "results" / "runs" / "tiny" / "summary.json")["parameters"]
-    assert re.search(rf"^tiny +{parameters:,} +8,192 +32 +\S+ +0 MiB +0\.\d min$", text, re.MULTILINE), text
+    assert re.search(rf"^tiny +{parameters:,} +8,192 +32 +256 +0\.01 +\S+ +0 MiB +0\.\d min$", text, re.MULTILINE), text
 
 
 def test_another_configuration_stands_alone(finished_project, tmp_path: Path) -> None:
