@@ -25,9 +25,9 @@ def bf16_is_fast() -> bool:
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next tensor; else each large one comes from the kernel, zeroed, anew."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, ctypes.c_int(2**31 - 1))
+        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that it takes
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def peak_memory_bytes() -> dict[str, int]:

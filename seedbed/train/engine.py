@@ -162,6 +162,8 @@ class Trainer:
         self.engine, *_ = deepspeed.initialize(
             model=self.objective.loss_module, optimizer=optimizer, config=self.deepspeed_config()
         )
+        if self.world == 1 and not self.stage:
+            self.engine.enable_backward_allreduce = False  # it would copy all gradients for nothing
         if moments:
             state.load_optimizer_state(self.engine, self.stage, moments)
         if checkpoint:
@@ -453,7 +455,7 @@ class Trainer:
         parameters = sum(parameter.numel() for parameter in self.objective.model.parameters())
         tokens, execution = size * self.spec["seq_len"], self.job.execution
         sizes = estimate(parameters, config.num_hidden_layers, config.hidden_size, tokens, execution)
-        smaller = [n for n in possible_micro_batches(self.spec, execution, None) if n < size]
+        smaller = [n for n in possible_micro_batches(self.spec, execution) if n < size]
         return advice(sizes, size, execution, smaller[:1])
 
 

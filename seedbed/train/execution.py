@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass
 
+from seedbed.architectures import architecture
 from seedbed.config import Budget, divisors
 from seedbed.errors import SeedbedError, choices
 
-# Tokens of a micro-batch on a CPU, where a larger one is not faster and only takes memory.
-CPU_TOKENS = 4096
+# Tokens x width of a micro-batch on a CPU: what a layer keeps then stays near the caches, and a larger one is hardly
+# faster and takes memory (benchmarks/pretrain.py).
+CPU_ACTIVATIONS = 2**18
 
 
 @dataclass(frozen=True)
 class Execution:
     """How a run is computed; never changes what it is."""
 
-    processes: int = 1  # 0 chooses: the GPUs that are visible, else up to two on the CPU
+    processes: int = 1  # 0 chooses: the GPUs that are visible, else one with all threads
     threads: int = 1
     micro_batch: int = 0  # sequences per process at a time; 0 chooses
     zero_stage: int = 0
@@ -63,7 +65,7 @@ class Batching:
 
         Raises SeedbedError, with the nearest numbers that fit, when the batch does not divide.
         """
-        size = execution.micro_batch or micro_batch or possible_micro_batches(spec, execution)[0]
+        size = execution.micro_batch or micro_batch or cpu_micro_batch(spec, execution)
         share = share_of_process(spec, execution)
         divided(share, size, f"each process has {share} sequences of a batch, which micro_batch {size}", "micro_batch")
         return Batching(steps, sequences_per_step(spec), size, execution.processes)
@@ -85,11 +87,16 @@ def share_of_process(spec: dict, execution: Execution) -> int:
     return divided(per_step, processes, f"{batch}, which {processes} processes", "processes")
 
 
-def possible_micro_batches(spec: dict, execution: Execution, most_tokens: int | None = CPU_TOKENS) -> list[int]:
-    """Micro-batches that divide the share of a process, the largest first, of at most `most_tokens` if possible."""
-    sizes = sorted(divisors(share_of_process(spec, execution)), reverse=True)
-    fitting = [size for size in sizes if most_tokens is None or size * spec["seq_len"] <= most_tokens]
-    return fitting or [1]
+def possible_micro_batches(spec: dict, execution: Execution) -> list[int]:
+    """Micro-batches that divide the share of a process, the largest first."""
+    return sorted(divisors(share_of_process(spec, execution)), reverse=True)
+
+
+def cpu_micro_batch(spec: dict, execution: Execution) -> int:
+    """The micro-batch that suits a CPU."""
+    width = architecture(spec["model"]).hidden_size
+    sizes = possible_micro_batches(spec, execution)
+    return next((size for size in sizes if size * spec["seq_len"] * width <= CPU_ACTIVATIONS), 1)
 
 
 def divided(whole: int, parts: int, what: str, name: str) -> int:

@@ -117,8 +117,8 @@ def placed(spec: dict, execution: Execution) -> Execution:
     if not gpus:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if not execution.processes:
-        most, sequences = gpus or min(2, execution.threads), sequences_per_step(spec)
-        return replace(execution, processes=max(n for n in range(1, max(1, most) + 1) if sequences % n == 0))
+        sequences = sequences_per_step(spec)
+        return replace(execution, processes=max(n for n in range(1, max(1, gpus) + 1) if sequences % n == 0))
     if gpus and execution.processes > gpus:
         raise SeedbedError(f"processes: found {execution.processes}, but {gpus} GPUs are visible here")
     return execution

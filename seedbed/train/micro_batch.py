@@ -7,7 +7,7 @@ import torch.distributed as dist
 
 from seedbed.files import read_json, write_json
 from seedbed.objectives.lm import LanguageModelling
-from seedbed.train.execution import possible_micro_batches
+from seedbed.train.execution import cpu_micro_batch, possible_micro_batches
 from seedbed.train.launch import Job
 from seedbed.train.memory import largest_that_fits, ran_out
 
@@ -17,11 +17,11 @@ def chosen_micro_batch(job: Job, objective: LanguageModelling, precision: str) -
     if job.execution.micro_batch:
         return job.execution.micro_batch
     if not torch.cuda.is_available():
-        return possible_micro_batches(job.spec, job.execution)[0]
+        return cpu_micro_batch(job.spec, job.execution)
     path, key = job.store / "micro_batch.json", setting(job)
     known = read_json(path) if path.exists() else {}
     if key not in known:
-        sizes = possible_micro_batches(job.spec, job.execution, most_tokens=None)
+        sizes = possible_micro_batches(job.spec, job.execution)
         known[key] = smallest_of_ranks(largest_that_fits(sizes, lambda size: fits(job, objective, precision, size)))
         if not dist.get_rank():
             write_json(path, known)

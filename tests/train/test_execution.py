@@ -3,7 +3,8 @@ import pytest
 from seedbed.errors import SeedbedError
 from seedbed.train.execution import Batching, Execution, steps_of
 
-SPEC = {"batch_tokens": 24 * 128, "seq_len": 128, "budget": {"steps": 5}}
+MODEL = {"family": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 1}
+SPEC = {"batch_tokens": 24 * 128, "seq_len": 128, "budget": {"steps": 5}, "model": MODEL}
 
 
 def batching(**execution: int) -> Batching:
@@ -20,9 +21,12 @@ def test_ranks_and_micro_batches_share_out_each_step_exactly(execution: dict) ->
         assert len({len(made.sequences(step, rank)) for rank in ranks}) == 1
 
 
-def test_an_automatic_micro_batch_is_the_largest_that_divides() -> None:
+def test_an_automatic_micro_batch_is_the_largest_that_divides_and_suits_a_cpu() -> None:
     assert batching().micro_batch == 24
-    assert Batching.of(SPEC | {"batch_tokens": 100 * 128}, Execution(), 5).micro_batch == 25
+    assert Batching.of(SPEC | {"batch_tokens": 100 * 128}, Execution(), 5).micro_batch == 50
+    wide = SPEC | {"model": MODEL | {"n_embd": 256}}
+    assert Batching.of(wide, Execution(), 5).micro_batch == 8
+    assert Batching.of(SPEC | {"model": MODEL | {"n_embd": 2**14}}, Execution(), 5).micro_batch == 1
 
 
 @pytest.mark.parametrize(

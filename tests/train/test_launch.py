@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from training import MODEL, learned, run_spec, store
 
+from seedbed.errors import SeedbedError
 from seedbed.files import read_json
+from seedbed.train.execution import Execution
+from seedbed.train.launch import placed
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,11 +31,26 @@ def command(tokens: Path, tokenizer: Path) -> Callable:
     return made
 
 
-def test_processes_are_chosen_to_divide_the_batch(command: Callable, tmp_path: Path) -> None:
-    for name, batch_tokens, devices in (("even", 256, 2), ("odd", 96, 1)):
-        spec = run_spec(budget={"steps": 2}, batch_tokens=batch_tokens)
-        subprocess.run(command(tmp_path / name, spec, "--processes", "0"), check=True, capture_output=True)
-        assert read_json(tmp_path / name / "summary.json")["devices"] == devices
+@pytest.mark.parametrize(("gpus", "sequences", "chosen"), [(0, 8, 1), (4, 8, 4), (4, 6, 3), (8, 5, 5), (1, 8, 1)])
+def test_processes_are_chosen_by_devices_to_divide_the_batch(
+    gpus: int, sequences: int, chosen: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    spec = run_spec(batch_tokens=32 * sequences)
+    assert placed(spec, Execution(processes=0, threads=2)).processes == chosen
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(SeedbedError, match="processes: found 4, but 2 GPUs are visible here"):
+        placed(run_spec(), Execution(processes=4))
+
+
+def test_two_ranks_under_the_agent_train_as_one(command: Callable, finished: Path, tmp_path: Path) -> None:
+    subprocess.run(command(tmp_path / "run", run_spec(), "--processes", "2"), check=True, capture_output=True)
+    assert read_json(tmp_path / "run" / "summary.json")["devices"] == 2
+    for one, two in zip(learned(finished), learned(tmp_path / "run"), strict=True):
+        assert one == pytest.approx(two, rel=1e-3)
 
 
 def test_a_signal_to_the_agent_of_two_ranks_saves_first(command: Callable, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from workflow_project import Project, make_project
 
 @pytest.fixture(scope="session")
 def finished_project(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The real chain, run once with the default profile: two DeepSpeed ranks."""
+    """The real chain, run once with the default profile, on two DeepSpeed ranks."""
     project = make_project(tmp_path_factory.mktemp("project") / "seedbed-copy", text_file)
-    done = project.run("--cores", "2")
+    done = project.run("--cores", "2", "--set-resources", "pretrain:processes=2")
     assert done.returncode == 0, done.stdout
     return project
 
