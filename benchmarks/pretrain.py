@@ -200,8 +200,8 @@ def model_spec() -> dict:
 
 def run_spec(steps: int) -> dict:
     """A run as a user would configure it, that validates only once."""
-    from seedbed.config import Run
     from seedbed.plan import dump, training_spec
+    from seedbed.run_config import Run
 
     fields = {
         "corpus": "random",

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from seedbed.config import Run
 from seedbed.errors import SeedbedError
 from seedbed.fields import format_count
 from seedbed.files import read_json
 from seedbed.plan import Plan, dump
+from seedbed.run_config import Run
 from seedbed.trunks import Trunk
 
 COLUMNS = ("run", "parameters", "tokens", "steps", "batch", "lr", "tokens/parameter", "checkpoint", "time")

@@ -10,9 +10,10 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from seedbed.config import Config, ForeignTokenizer, Init, Run, Study, validated
+from seedbed.config import Config, ForeignTokenizer, Study, validated
 from seedbed.errors import SeedbedError, choices
 from seedbed.fields import NAME, Strict, format_count
+from seedbed.run_config import Init, Run
 from seedbed.scaling import resolved
 from seedbed.shapes import SHAPES
 from seedbed.trunks import Trunk, grow, trunk_at

@@ -1,7 +1,7 @@
 """Learning rate and batch size from the compute of a run (DeepSeek LLM, arXiv 2401.02954, section 3.1)."""
 
 from seedbed.architectures import GPT2, Llama
-from seedbed.config import Run
+from seedbed.run_config import Run
 
 
 def flops_per_token(model: Llama | GPT2, seq_len: int) -> float:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from seedbed.architectures import architecture
-from seedbed.config import Budget, divisors
 from seedbed.errors import SeedbedError, choices
+from seedbed.run_config import Budget, divisors
 
 # Tokens x width of a micro-batch on a CPU: what a layer keeps then stays near the caches, and a larger one is hardly
 # faster and takes memory (benchmarks/pretrain.py).

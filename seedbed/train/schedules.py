@@ -1,7 +1,7 @@
 """Learning rate over a run, as a share of `optimizer.lr`; pure functions of the step.
 
-A schedule is the dump of one of the classes of `seedbed.config`. Reduce-on-plateau needs the validation losses, too:
-its state is plain JSON data that goes through `after_validation`.
+A schedule is the dump of one of the classes of `seedbed.run_config`. Reduce-on-plateau needs the validation losses,
+too: its state is plain JSON data that goes through `after_validation`.
 """
 
 from math import cos, inf, pi, sqrt

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seedbed.config import Run
 from seedbed.errors import SeedbedError
 from seedbed.models.recurrence import SegmentCache, hidden_states
 from seedbed.objectives.lm import LanguageModelling
 from seedbed.plan import dump, training_spec
+from seedbed.run_config import Run
 from seedbed.tokens import TokenSplit
 
 ROWS, SEQ_LEN, WORK = 4, 16, 4

@@ -11,9 +11,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from seedbed.cli import reporting
-from seedbed.config import Run
 from seedbed.files import read_jsonl, sha256
 from seedbed.plan import dump, training_spec, without
+from seedbed.run_config import Run
 from seedbed.train.execution import Execution
 from seedbed.train.launch import Job, pretrain, publish
 

@@ -203,7 +203,7 @@ def test_a_job_killed_at_twenty_random_moments_is_retried_to_the_same_end(finish
             time.sleep(generator.uniform(0, 0.1))  # in a step, or while a checkpoint is written
         else:
             time.sleep(generator.uniform(0, 4))  # while it starts
-        os.kill(job, signal.SIGKILL)
+        os.kill(job, signal.SIGUSR1 if attempt % 5 == 4 else signal.SIGKILL)  # preempted, or killed
         jobs.add(job)
     assert workflow.wait(120) == 0, (tmp_path / "killed.log").read_text()
     assert (tmp_path / "killed.log").read_text().count("Trying to restart job") == 20
