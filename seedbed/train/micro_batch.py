@@ -49,17 +49,9 @@ def smallest_of_ranks(size: int) -> int:
 
 def fits(job: Job, objective: LanguageModelling, precision: str, size: int) -> bool:
     """Whether a micro-batch of `size` sequences goes through forward and backward beside the optimizer's state."""
-    device, module = torch.device("cuda", torch.cuda.current_device()), objective.loss_module
+    module = objective.loss_module
     try:
-        module.to(device)
-        parameters = sum(parameter.numel() for parameter in module.parameters())
-        moments = torch.empty(2 * parameters, device=device)  # what the optimizer will hold
-        # All ids are the same, so that the rows can be any.
-        tokens = torch.zeros(size, job.spec["seq_len"] + 1, dtype=torch.int64, device=device)
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
-            for loss in objective.losses(module, tokens, range(size)):
-                loss.backward()
-        del moments, tokens, loss
+        attempt(job, objective, precision, size)
         return True
     except RuntimeError as error:
         if not ran_out(error):
@@ -71,3 +63,15 @@ def fits(job: Job, objective: LanguageModelling, precision: str, size: int) -> b
         module.to("cpu")
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def attempt(job: Job, objective: LanguageModelling, precision: str, size: int) -> None:
+    device, module = torch.device("cuda", torch.cuda.current_device()), objective.loss_module
+    module.to(device)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    moments = torch.empty(2 * parameters, device=device)  # what the optimizer will hold
+    tokens = torch.zeros(size, job.spec["seq_len"] + 1, dtype=torch.int64, device=device)
+    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+        for loss in objective.losses(module, tokens, range(size)):
+            loss.backward()
+    del moments
