@@ -146,9 +146,8 @@ class Trainer:
         known = checkpoint.manifest if checkpoint else {}
         self.step, self.seconds = known.get("step", 0), known.get("seconds", 0.0)
         self.precision = known.get("precision") or resolved_precision(self.spec["precision"])
-        self.begun = (
-            known.get("begun", 0) if not checkpoint or checkpoint.folder.parent == self.job.store else self.step
-        )
+        mine = not checkpoint or checkpoint.folder.parent == self.job.store
+        self.begun = known.get("begun", 0) if mine else self.step  # how many updates were made for another run
         self.watch = watch or known.get("watch") or spikes.watch_start()
         self.plateau = known.get("plateau") or schedules.plateau_start()
         weights, moments = initial_tensors(self.job, checkpoint)
