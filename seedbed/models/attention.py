@@ -23,7 +23,7 @@ LONGEST = (
 def backend(name: str) -> str:
     """The attention that a run's `attention` asks for on this machine; auto picks the fastest exact one.
 
-    Raises SeedbedError when it is not installed.
+    Raises SeedbedError when it is not installed, or cannot train here.
     """
     cuda = torch.cuda.is_available()
     if name == "auto":
@@ -31,6 +31,8 @@ def backend(name: str) -> str:
     if name == "flash_attention_2" and not (cuda and find_spec("flash_attn")):
         missing = "the package flash-attn" if cuda else "a CUDA GPU"
         raise SeedbedError(f"attention: flash_attention_2 needs {missing}, which is not here; nearest: sdpa")
+    if name == "flex_attention" and not cuda:
+        raise SeedbedError("attention: flex_attention has no backward pass on a CPU; nearest: sdpa")
     return name
 
 

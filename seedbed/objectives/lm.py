@@ -71,7 +71,11 @@ class LanguageModelling:
         special = {"bos_token_id": None, "eos_token_id": self.eos_id, "pad_token_id": None}
         config = AutoConfig.for_model(shape.model_type, vocab_size=self.vocab_size, **special, **fields)
         chosen = backend(self.spec["attention"])
-        return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
+        try:
+            return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
+        except (ValueError, ImportError) as error:
+            reason = str(error).partition(". ")[0]
+            raise SeedbedError(f"attention: {chosen} and {shape.model_type} do not go together: {reason}") from None
 
     def load(self, folder: Path) -> torch.nn.Module:
         model = load_model(folder, backend(self.spec["attention"]))

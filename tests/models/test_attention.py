@@ -290,7 +290,15 @@ def test_auto_is_what_is_fastest_here(monkeypatch: pytest.MonkeyPatch) -> None:
     for cuda, name in ((False, "blocked"), (True, "sdpa")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
         assert backend("auto") == name
-        assert [backend(other) for other in ("sdpa", "flex_attention", "eager")] == ["sdpa", "flex_attention", "eager"]
+        assert [backend(other) for other in ("sdpa", "eager")] == ["sdpa", "eager"]
+
+
+def test_flex_attention_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert backend("flex_attention") == "flex_attention"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SeedbedError, match="flex_attention has no backward pass on a CPU; nearest: sdpa"):
+        backend("flex_attention")
 
 
 @pytest.mark.parametrize(("cuda", "missing"), [(False, "a CUDA GPU"), (True, "the package flash-attn")])

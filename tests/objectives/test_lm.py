@@ -408,3 +408,11 @@ def test_rows_that_do_not_read_on_where_they_stopped_remember_nothing(objective:
     resumed = objective(recurrence=MEMORY)
     resumed.load_state(made.state(), [step(3)], torch.device("cpu"))
     assert torch.equal(torch.stack(losses(resumed, step(5))), torch.stack(losses(fresh, step(5))))
+
+
+def test_an_attention_that_a_family_has_not_is_told_in_one_line(objective: Callable, monkeypatch) -> None:
+    monkeypatch.setattr("seedbed.objectives.lm.backend", lambda name: name)
+    gpt2 = {"family": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}
+    with pytest.raises(SeedbedError, match="attention: flex_attention and gpt2 do not go together: ") as caught:
+        objective(model=gpt2, attention="flex_attention")
+    assert "\n" not in str(caught.value)

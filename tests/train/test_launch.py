@@ -81,6 +81,7 @@ def test_a_model_that_does_not_fit_is_told(command: Callable, tmp_path: Path) ->
     [
         ({"optimizer": {"name": "muon"}}, ("--zero-stage", "1"), "zero_stage 1 cannot share out the state of muon"),
         ({"attention": "flash_attention_2"}, (), "attention: flash_attention_2 needs a CUDA GPU"),
+        ({"attention": "flex_attention"}, (), "attention: flex_attention has no backward pass on a CPU"),
         ({}, ("--processes", "3"), "nearest processes that do: 2 or 4"),
         ({"seq_len": 100_000, "batch_tokens": 100_000}, (), "fewer than one window of seq_len 100000"),
         ({"optimizer": {"lr": 1e30}, "clip": None}, (), "the loss is not a number at step"),
