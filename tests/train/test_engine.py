@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seedbed.files import read_json, read_jsonl
 from seedbed.objectives.lm import LanguageModelling
+from seedbed.train.engine import Trainer
+from seedbed.train.execution import Batching
 from seedbed.train.state import load_weights
 
 
@@ -169,3 +171,21 @@ def test_other_optimizers_learn_and_go_on_exactly(runs: Runs, tmp_path: Path, na
     training.reach(4)
     training.kill()
     assert weights(runs.train(tmp_path / "killed", spec)) == weights(whole)
+
+
+def test_what_zero_shares_out_and_offloads_reaches_deepspeed(runs: Runs, tokens: Path, tmp_path: Path) -> None:
+    trainer = Trainer(runs.job(tmp_path / "run", run_spec(clip=2.0), zero_stage=2, offload="cpu"), rank=0, world=1)
+    trainer.objective, trainer.precision = LanguageModelling(run_spec(), tokens), "bf16"
+    trainer.batching = Batching(steps=1, per_step=8, micro_batch=2, processes=1)
+    config = trainer.deepspeed_config()
+    assert config["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+    assert (config["gradient_accumulation_steps"], config["gradient_clipping"]) == (4, 2.0)
+    assert config["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+
+
+def test_compiling_replaces_what_computes_the_hidden_states(tokens: Path) -> None:
+    objective = LanguageModelling(run_spec(), tokens)
+    before = dict(objective.loss_module.named_parameters())
+    objective.compile()
+    assert isinstance(objective.loss_module.backbone, torch._dynamo.OptimizedModule)
+    assert dict(objective.loss_module.named_parameters()) == before  # no name of a checkpoint changes
