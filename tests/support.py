@@ -34,9 +34,14 @@ def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: 
     from seedbed.objectives.lm import export
 
     torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     shapes = {
-        "llama": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+        "llama": sizes,
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+        "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "rotary_dim": 8},
+        "gpt_neox": {**sizes, "max_position_embeddings": 96},
+        "opt": {**sizes, "max_position_embeddings": 48, "ffn_dim": 64, "word_embed_proj_dim": 32},
+        "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     }
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = AutoConfig.for_model(family, vocab_size=300, **special, **shapes[family] | fields)

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from seedbed.evaluate.subject import Subject
-from seedbed.files import replacing, sha256, write_json
+from seedbed.files import replacing, write_json
 
 
 def evaluate(name: str, spec: dict, subject: Subject, out: Path) -> dict:
@@ -19,8 +19,8 @@ def evaluate(name: str, spec: dict, subject: Subject, out: Path) -> dict:
     measured = {
         "evaluation": name,
         "spec": spec,
-        "model": {"path": str(subject.folder), "sha256": sha256(subject.folder / "model.safetensors")},
-        "data": {"path": str(subject.tokens), "sha256": sha256(subject.tokens / "index.json")},
+        "model": subject.identity(),
+        "data": subject.data_identity(),
         "seconds": round(time.perf_counter() - started, 3),
         **result,
     }

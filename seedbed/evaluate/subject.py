@@ -1,28 +1,58 @@
-"""The model under evaluation, with its tokenizer and the tokens of its corpus."""
+"""The model under evaluation, with its tokenizer and the tokens of a corpus."""
 
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from seedbed.errors import SeedbedError
+from seedbed.files import read_json, sha256
 from seedbed.models import recurrence
+from seedbed.models.recurrence import SegmentCache
 from seedbed.objectives.lm import load_model
 from seedbed.tokens import TokenSplit
+
+UNSTATED_LENGTH = 2048  # of a model that does not say how long its inputs were
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a model remembers of the first `length` tokens of an input; any number of inputs may go on from it."""
+
+    length: int = 0
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()  # keys and values [1, heads, cached, head_dim] each
+
+    def repeated(self, batch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values [batch, heads, cached, head_dim] of every layer; views, that take no memory."""
+        return [(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)) for keys, values in self.layers]
 
 
 @dataclass
 class Subject:
     """A causal LM of a transformers directory in fp32, on the GPU if there is one.
 
-    `trained_length` is the window it was trained on, in tokens.
+    `trained_length` is the window it was trained on, in tokens; `tokens` a directory of `build_tokens`, which some
+    evaluations need.
     """
 
     folder: Path
-    tokens: Path
+    tokens: Path | None
     trained_length: int
+
+    @classmethod
+    def of_run(cls, run: Path, tokens: Path | None = None) -> "Subject":
+        """The model of a finished run's directory."""
+        return cls(run / "model", tokens, read_json(run / "run.json")["spec"]["seq_len"])
+
+    @classmethod
+    def of_model(cls, folder: Path, tokens: Path | None = None) -> "Subject":
+        """A transformers directory; the length of its inputs is the one that its config states."""
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+        return cls(folder, tokens, getattr(config, "max_position_embeddings", None) or UNSTATED_LENGTH)
 
     @cached_property
     def model(self) -> PreTrainedModel:
@@ -41,30 +71,99 @@ class Subject:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(self.folder)
 
+    # --- what a measurement has to say of it --------------------------------------------------------------------------
+
+    def identity(self) -> dict:
+        """Path and checksums of the files that decide what the model computes."""
+        files = sorted(path for pattern in ("*.safetensors", "*.json") for path in self.folder.glob(pattern))
+        return {"path": str(self.folder), "sha256": {path.name: sha256(path) for path in files}}
+
+    def data_identity(self) -> dict | None:
+        """Path and checksum of the index of its tokens, which names the checksums of their files."""
+        return self.tokens and {"path": str(self.tokens), "sha256": sha256(self.tokens / "index.json")}
+
     def split(self, name: str) -> TokenSplit:
         split = TokenSplit(self.tokens, name)
-        if split.vocab_size > self.model.config.vocab_size:
-            own = self.model.config.vocab_size
+        own = self.model.config.get_text_config().vocab_size
+        if split.vocab_size > own:
             raise SeedbedError(
                 f"{self.folder}: its vocabulary of {own} is smaller than the {split.vocab_size} of {self.tokens}"
             )
         return split
 
+    @cached_property
+    def begin(self) -> dict:
+        """The token that a text begins with: its `id`, its `token`, and what it `is`.
+
+        That is the tokenizer's BOS. Without one, or where the model's config says that it was trained without, it is
+        EOS, which ends the text before. Raises SeedbedError where there is neither.
+        """
+        tokenizer, trained_without = self.tokenizer, self.model.config.get_text_config().bos_token_id is None
+        for name, token in (
+            ("bos", None if trained_without else tokenizer.bos_token_id),
+            ("eos", tokenizer.eos_token_id),
+            ("bos", tokenizer.bos_token_id),
+        ):
+            if token is not None:
+                return {"id": token, "token": tokenizer.convert_ids_to_tokens(token), "is": name}
+        raise SeedbedError(f"{self.folder}: its tokenizer has neither a BOS nor an EOS token to begin a text with")
+
     @property
     def most_positions(self) -> int | None:
-        """The longest input that the model can be given at all; None where positions are computed (RoPE)."""
-        return getattr(self.model.config, "n_positions", None)
+        """The longest input that the model can be given at all; None where positions are computed (RoPE, ALiBi)."""
+        config = self.model.config.get_text_config()
+        return None if getattr(config, "rope_parameters", None) else getattr(config, "max_position_embeddings", None)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Next-token logits [batch, length, vocabulary] of tokens [batch, length], padded on the right if at all.
+    def read(self, ids: list[int]) -> Prefix:
+        """Read the beginning of several inputs once.
 
-        A recurrent model reads them in the segments and with the cache that it was trained with.
+        The prefix may be shorter than `ids`: recurrent models stop at the end of a segment, and models that do not keep
+        the keys and values of all tokens have none.
         """
-        ids = tokens.to(self.model.device)
         if self.memory:
-            return recurrence.logits(self.model, ids, **self.memory).float()
-        return self.model(input_ids=ids, use_cache=False).logits.float()
+            ids = ids[: len(ids) - len(ids) % self.memory["work_size"]]
+        if not ids:
+            return Prefix()
+        inputs = torch.tensor([ids], device=self.model.device)
+        if self.memory:
+            cache = SegmentCache(self.memory["cache_size"])
+            for segment in inputs.split(self.memory["work_size"], dim=1):
+                recurrence.hidden_states(self.model, segment, cache)
+            return Prefix(len(ids), tuple(cache.layers))
+        cache = getattr(self.model.base_model(input_ids=inputs, use_cache=True), "past_key_values", None)
+        if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            return Prefix()
+        return Prefix(len(ids), tuple((layer.keys, layer.values) for layer in cache.layers))
+
+    @torch.inference_mode()
+    def logits(
+        self, tokens: torch.Tensor, at: torch.Tensor | None = None, after: Prefix | None = None
+    ) -> torch.Tensor:
+        """Next-token logits [batch, n, vocabulary] in fp32 of tokens [batch, length], padded on the right if at all.
+
+        `at` [batch, n] are the places in `tokens` to give them for, all by default; `after` is what every row goes on
+        from. A recurrent model reads in the segments and with the cache that it was trained with.
+        """
+        ids, after = tokens.to(self.model.device), after or Prefix()
+        at = at if at is None else at.to(ids.device)
+        past = after.repeated(len(ids))
+        if self.memory:
+            cache = SegmentCache(self.memory["cache_size"])
+            cache.layers = past
+            return recurrence.logits(self.model, ids, self.memory["work_size"], cache, at).float()
+        options = {"past_key_values": DynamicCache(past), "use_cache": True} if past else {"use_cache": False}
+        if at is not None and self.picks_places:
+            return self.model(input_ids=ids, logits_to_keep=at, **options).logits.float()
+        logits = self.model(input_ids=ids, **options).logits.float()
+        return logits if at is None else logits.take_along_dim(at[..., None], dim=1)
+
+    @cached_property
+    def picks_places(self) -> bool:
+        """Whether the model can leave out the logits of other places."""
+        return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @torch.inference_mode()
     def greedy(self, ids: list[int], most: int) -> list[int]:

@@ -122,11 +122,16 @@ def hidden_states(model: torch.nn.Module, ids: torch.Tensor, cache: SegmentCache
     return model.base_model(input_ids=ids, past_key_values=cache).last_hidden_state
 
 
-def logits(model: torch.nn.Module, ids: torch.Tensor, work_size: int, cache_size: int) -> torch.Tensor:
-    """Next-token logits [batch, length, vocab] of whole inputs [batch, length], in segments of `work_size` tokens."""
-    cache = SegmentCache(cache_size)
-    segments = ids.split(work_size, dim=1)
-    return torch.cat([model(input_ids=ids, past_key_values=cache).logits for ids in segments], dim=1)
+def logits(
+    model: torch.nn.Module, ids: torch.Tensor, work_size: int, cache: SegmentCache, at: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Next-token logits [batch, n, vocab] at the places `at` [batch, n] (default: all) of inputs [batch, length].
+
+    They are read in segments of `work_size` tokens that enter the cache, and go on from what is in it.
+    """
+    hidden = torch.cat([hidden_states(model, segment, cache) for segment in ids.split(work_size, dim=1)], dim=1)
+    hidden = hidden if at is None else hidden.take_along_dim(at[..., None], dim=1)
+    return model.get_output_embeddings()(hidden)
 
 
 def greedy(

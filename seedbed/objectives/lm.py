@@ -192,8 +192,8 @@ class LanguageModelling:
             self.following[first] = numbers[0]
 
 
-def load_model(folder: Path, attention: str = "sdpa") -> torch.nn.Module:
-    """The causal LM of a transformers directory in fp32, those with KeyNorm included."""
+def load_model(folder: Path, attention: str | None = None) -> torch.nn.Module:
+    """The causal LM of a transformers directory in fp32, those with KeyNorm included; `attention` None is its default."""
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)

@@ -40,7 +40,7 @@ def test_what_is_written_carries_the_identity_of_model_and_data(
 ) -> None:
     evaluate("samples", SPEC, Subject(model_folder, tokens, 32), tmp_path / "samples.json")
     found = read_json(tmp_path / "samples.json")
-    assert found["model"]["sha256"] == sha256(model_folder / "model.safetensors")
+    assert found["model"]["sha256"]["model.safetensors"] == sha256(model_folder / "model.safetensors")
     assert found["data"]["sha256"] == sha256(tokens / "index.json")
     assert found["spec"] == SPEC
     header, *rows = (tmp_path / "samples.tsv").read_text(encoding="utf-8").splitlines()

@@ -43,7 +43,7 @@ def test_a_full_cache_gives_the_logits_of_one_forward(
     family: str, attention: str, work: int, ids: torch.Tensor
 ) -> None:
     model = new_model(family, attention=attention)
-    torch.testing.assert_close(logits(model, ids, work, LENGTH), model(ids).logits, **CLOSE)
+    torch.testing.assert_close(logits(model, ids, work, SegmentCache(LENGTH)), model(ids).logits, **CLOSE)
 
 
 @pytest.mark.parametrize("family", ["llama", "llama_keynorm"])
@@ -53,7 +53,7 @@ def test_a_small_cache_is_a_mask(family: str, layers: int, memory: int, ids: tor
     """In every layer: what is cached of a token was computed within the reach that the token had in its segment."""
     model = new_model(family, layers)
     masked = model(ids, attention_mask=reach(4, memory)[None, None]).logits
-    torch.testing.assert_close(logits(model, ids, 4, memory), masked, **CLOSE)
+    torch.testing.assert_close(logits(model, ids, 4, SegmentCache(memory)), masked, **CLOSE)
 
 
 def test_positions_stay_below_memory_plus_segment(ids: torch.Tensor) -> None:
@@ -62,7 +62,7 @@ def test_positions_stay_below_memory_plus_segment(ids: torch.Tensor) -> None:
         lambda module, args, kwargs, out: positions.append(kwargs.get("position_ids", args[-1])), with_kwargs=True
     )
     prepare(model)  # a second time changes nothing
-    logits(model, ids[:, :24], 4, 6)
+    logits(model, ids[:, :24], 4, SegmentCache(6))
     assert max(int(made.max()) for made in positions) == 4 + 6 - 1
     assert len(positions) == 2 * 24 // 4  # by segment: those of all keys, those of the queries
 
@@ -70,11 +70,11 @@ def test_positions_stay_below_memory_plus_segment(ids: torch.Tensor) -> None:
 def test_a_token_is_felt_through_every_layer_and_not_further(ids: torch.Tensor) -> None:
     layers, memory, segment = 3, 4, slice(20, 24)
     model = new_model(layers=layers)
-    before = logits(model, ids, 4, memory)[:, segment]
+    before = logits(model, ids, 4, SegmentCache(memory))[:, segment]
     for position, felt in ((segment.start - layers * memory - 1, False), (segment.start - layers * memory, True)):
         changed = ids.clone()
         changed[:, position] = (changed[:, position] + 1) % 50
-        assert torch.equal(logits(model, changed, 4, memory)[:, segment], before) != felt
+        assert torch.equal(logits(model, changed, 4, SegmentCache(memory))[:, segment], before) != felt
 
 
 def test_size_zero_has_no_memory(ids: torch.Tensor) -> None:
@@ -175,7 +175,7 @@ def test_gradients_cross_so_many_segments(family: str, stop: int, ids: torch.Ten
 def test_autocast_with_gradients(attention: str, ids: torch.Tensor) -> None:
     model = new_model(attention=attention)
     with torch.autocast("cpu", torch.bfloat16):
-        found, expected = logits(model, ids, 7, LENGTH), model(ids).logits
+        found, expected = logits(model, ids, 7, SegmentCache(LENGTH)), model(ids).logits
         found.float().logsumexp(-1).sum().backward()
     assert found.dtype == torch.bfloat16
     assert (found - expected).square().mean().sqrt() < 0.05 * expected.std()
@@ -185,7 +185,7 @@ def test_autocast_with_gradients(attention: str, ids: torch.Tensor) -> None:
 def test_a_prepared_model_still_has_its_ordinary_forward(ids: torch.Tensor) -> None:
     model = new_model()
     before = model(ids).logits
-    logits(model, ids, 4, 6)
+    logits(model, ids, 4, SegmentCache(6))
     prepare(model)
     assert torch.equal(model(ids).logits, before)
     past = model(ids[:, :9], use_cache=True).past_key_values
