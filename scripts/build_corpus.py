@@ -4,7 +4,7 @@ from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
 from seedbed.corpus import build_corpus
-from seedbed.sources import documents
+from seedbed.sources import documents, split_documents
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     args = arguments.parse_args()
     with reporting(args.log):
         spec = spec_of(args, "corpus")
-        build_corpus(documents(spec, args.downloaded), spec, args.out)
+        build_corpus(documents(spec, args.downloaded), spec, args.out, split_documents(spec))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Measure a trained model: python scripts/evaluate.py --evaluation forgetting --run .. --tokens .. --out .."""
+"""Measure a model: python scripts/evaluate.py --evaluation forgetting --run .. --tokens .. --out .."""
 
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
-from seedbed.files import read_json
 
 
 def main() -> None:
     arguments = parser(__doc__, "evaluation")
-    arguments.add_argument("--run", type=Path, required=True, help="directory of a finished run")
-    arguments.add_argument("--tokens", type=Path, required=True, help="tokens of its corpus, with index.json")
+    subject = arguments.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--run", type=Path, help="directory of a finished run")
+    subject.add_argument("--model", type=Path, help="a transformers directory, in place of a run")
+    arguments.add_argument("--tokens", type=Path, help="tokens to measure it on, with index.json, where needed")
+    arguments.add_argument("--contamination", type=Path, nargs="+", help="what find_contamination.py wrote")
     arguments.add_argument("--out", type=Path, required=True, help="the .json to write; a .tsv is written beside it")
+    arguments.add_argument("--batch-tokens", type=int, default=0, help="tokens read at once; 0 chooses")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads")
     args = arguments.parse_args()
     with reporting(args.log):
@@ -20,9 +23,10 @@ def main() -> None:
         from seedbed.evaluate.subject import Subject
 
         torch.set_num_threads(args.threads)
-        trained_length = read_json(args.run / "run.json")["spec"]["seq_len"]
-        subject = Subject(args.run / "model", args.tokens, trained_length)
-        evaluate(args.name, spec_of(args, "evaluation"), subject, args.out)
+        made, folder = (Subject.of_run, args.run) if args.run else (Subject.of_model, args.model)
+        subject = made(folder, args.tokens, args.batch_tokens)
+        inputs = {"contamination": args.contamination} if args.contamination else {}
+        evaluate(args.name, spec_of(args, "evaluation"), subject, args.out, **inputs)
 
 
 if __name__ == "__main__":

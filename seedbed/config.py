@@ -15,7 +15,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError,
 
 from seedbed.architectures import Architecture
 from seedbed.errors import SeedbedError, choices
-from seedbed.fields import NAME, Count, Name, Positive, Sha256, Share, Strict
+from seedbed.evaluation_config import Evaluation
+from seedbed.fields import NAME, Count, Name, Positive, Sha256, Share, Strict, by_key
 from seedbed.run_config import Run
 
 # --- corpora ---------------------------------------------------------------------------------------------------------
@@ -63,17 +64,6 @@ class HubSource(Strict):
     revision: str
 
 
-def by_key(*keys: str) -> Discriminator:
-    """Tell the forms of a mapping apart by the key that only one of them has."""
-
-    def tag(value: Any) -> str | None:
-        found = [key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key.rstrip("_")))]
-        return f"<{found[0]}>" if len(found) == 1 else None
-
-    expected = f"expected a mapping with exactly one of the keys {', '.join(keys)}"
-    return Discriminator(tag, custom_error_type="which_form", custom_error_message=expected)
-
-
 Source = Annotated[
     Annotated[PackageSource, Tag("<package>")]
     | Annotated[UrlSource, Tag("<url>")]
@@ -83,18 +73,36 @@ Source = Annotated[
 ]
 
 
-class Split(Strict):
-    """Shares of the documents, by hash, that training never sees."""
+class HubSplit(HubSource):
+    """One of the splits that a dataset of the Hugging Face hub is published with."""
 
-    valid: Share = 0.01
-    test: Share = 0.01
+    split: str
+
+
+def share_or_source(value: Any) -> str:
+    return "<source>" if isinstance(value, dict | Strict) else "<share>"
+
+
+SplitSource = Annotated[
+    Annotated[FilesSource, Tag("<files>")] | Annotated[HubSplit, Tag("<hub>")], by_key("files", "hub")
+]
+Held = Annotated[
+    Annotated[Share, Tag("<share>")] | Annotated[SplitSource, Tag("<source>")], Discriminator(share_or_source)
+]
+
+
+class Split(Strict):
+    """What training never sees: shares of the documents, by hash, or documents of sources of their own."""
+
+    valid: Held = 0.01
+    test: Held = 0.01
 
     @model_validator(mode="after")
     def leaves_training(self) -> "Split":
-        if self.valid + self.test >= 1:
-            raise ValueError(
-                f"valid + test leave nothing for training: {self.valid} + {self.test}; expected less than 1"
-            )
+        shares = [share for share in (self.valid, self.test) if not isinstance(share, Strict)]
+        if sum(shares) >= 1:
+            found = " + ".join(str(share) for share in shares)
+            raise ValueError(f"valid + test leave nothing for training: {found}; expected less than 1")
         return self
 
 
@@ -109,6 +117,14 @@ class Corpus(Strict):
     split: Split = Split()
     shards: Annotated[Positive, Field(le=512)] = 1
     seed: Count = 0
+
+    @model_validator(mode="after")
+    def splits_are_not_the_source(self) -> "Corpus":
+        for name in ("valid", "test"):
+            own = getattr(self.split, name)
+            if isinstance(own, Strict) and own.model_dump() == self.source.model_dump():
+                raise ValueError(f"split.{name} is the source itself; expected another, or a share")
+        return self
 
     @model_validator(mode="after")
     def template_is_plain(self) -> "Corpus":
@@ -147,79 +163,19 @@ Tokenizer = Annotated[
     by_key("corpus", "from"),
 ]
 
-# --- evaluations -----------------------------------------------------------------------------------------------------
+# --- models ----------------------------------------------------------------------------------------------------------
 
 
-class Perplexity(Strict):
-    """Sliding window over whole documents: every token is predicted once, with at least window - stride of context."""
+class PretrainedModel(Strict):
+    """A causal language model of transformers, from the hub or a directory, to be evaluated as it is."""
 
-    kind: Literal["perplexity"]
-    splits: list[Literal["train", "valid", "test"]] = ["valid", "test"]
-    window: Positive | None = None
-    stride: Positive | None = None
-    max_tokens: Positive | None = None
-    batch_size: Positive = 16
-
-    @model_validator(mode="after")
-    def stride_within_window(self) -> "Perplexity":
-        if self.window and self.stride and self.stride > self.window:
-            raise ValueError(f"stride {self.stride} skips tokens: expected at most the window, {self.window}")
-        return self
+    from_: Annotated[str, Field(alias="from", min_length=1)]
+    revision: str | None = None
 
 
-class Forgetting(Strict):
-    """Forgetting curve (arXiv 2410.04727): copy accuracy against LM accuracy by length."""
-
-    kind: Literal["forgetting"]
-    lengths: Annotated[list[Positive], Field(min_length=1)]
-    text: list[Literal["order", "random"]] = ["order", "random"]
-    split: Literal["train", "valid", "test"] = "test"
-    # fewer than six pairs cannot reach p < 0.05
-    repeats: Annotated[Positive, Field(ge=6)] = 10
-    batch_tokens: Positive = 16384
-    seed: Count = 0
-
-
-class DemonstrationQuestions(Strict):
-    """The questions that ship with Seedbed, in CMMLU's format but not of CMMLU: they show that the chain works."""
-
-    demonstration: Literal[True]
-
-
-class FileQuestions(Strict):
-    """A directory with `dev/<subject>.csv` and `test/<subject>.csv`, as CMMLU is published."""
-
-    files: str
-
-
-class HubQuestions(Strict):
-    hub: str = "haonan-li/cmmlu"
-    revision: str
-
-
-class CMMLU(Strict):
-    """Multiple-choice questions in CMMLU's format (arXiv 2306.09212), by next-token log-probability of A, B, C, D."""
-
-    kind: Literal["cmmlu"]
-    source: Annotated[
-        Annotated[DemonstrationQuestions, Tag("<demonstration>")]
-        | Annotated[FileQuestions, Tag("<files>")]
-        | Annotated[HubQuestions, Tag("<hub>")],
-        by_key("demonstration", "files", "hub"),
-    ]
-    shots: list[Annotated[Count, Field(le=5)]] = [0, 5]
-    batch_size: Positive = 16
-
-
-class Samples(Strict):
-    """Greedy continuations of prompts."""
-
-    kind: Literal["samples"]
-    prompts: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-    max_new_tokens: Positive = 64
-
-
-Evaluation = Annotated[Perplexity | Forgetting | CMMLU | Samples, Field(discriminator="kind")]
+Model = Annotated[
+    Annotated[Architecture, Tag("<family>")] | Annotated[PretrainedModel, Tag("<from>")], by_key("family", "from")
+]
 
 # --- studies ---------------------------------------------------------------------------------------------------------
 
@@ -234,9 +190,9 @@ class LossPlot(Strict):
 
 
 class EvaluationPlot(Strict):
-    """The figure of one evaluation, with every run of the study in it."""
+    """The figure of one evaluation, with every run and model of the study in it."""
 
-    kind: Literal["forgetting", "cmmlu"]
+    kind: Literal["perplexity", "forgetting", "receptive-field", "history", "cmmlu"]
     evaluation: Name
 
 
@@ -244,7 +200,7 @@ Plot = Annotated[LossPlot | EvaluationPlot, Field(discriminator="kind")]
 
 
 class Study(Strict):
-    """Runs to compare: either `base` with what to `vary`, or a list of `runs`."""
+    """What to compare: `base` with what to `vary`, or a list of `runs`; and `models` that were trained elsewhere."""
 
     date: Date
     title: str
@@ -252,13 +208,14 @@ class Study(Strict):
     base: Name | None = None
     vary: dict[str, list[Any] | dict[Name, Any]] = {}
     runs: list[Name] = []
+    models: list[Name] = []
     evaluate: list[Name] = []
     plots: list[Plot] = []
 
     @model_validator(mode="after")
     def has_runs(self) -> "Study":
-        if bool(self.base) == bool(self.runs):
-            raise ValueError("expected either base (with vary) or runs")
+        if self.base and self.runs or not (self.base or self.runs or self.models):
+            raise ValueError("expected either base (with vary) or runs, or models alone")
         if self.vary and not self.base:
             raise ValueError("vary needs a base run")
         for key, values in self.vary.items():
@@ -280,7 +237,7 @@ class Config(Strict):
     results: Annotated[str, AfterValidator(plain_path)] = "results"
     corpora: dict[Name, Corpus] = {}
     tokenizers: dict[Name, Tokenizer] = {}
-    models: dict[Name, Architecture] = {}
+    models: dict[Name, Model] = {}
     runs: dict[Name, Run] = {}
     evaluations: dict[Name, Evaluation] = {}
     studies: dict[Name, Study] = {}

@@ -4,6 +4,9 @@ The shuffle is an external sort by a keyed hash of each text: scatter into bucke
 bucket in memory. It depends on no order of the source, and equal documents meet in one bucket, where they are counted
 and dropped. The split depends on the text alone (without white space, compatibility-normalised), so that a document
 stays in its split whatever else of the configuration changes.
+
+A data set may publish splits of its own. Documents of such a source are exactly that split, and what repeats one of
+them elsewhere is dropped there, so that evaluation stays complete and training never sees it.
 """
 
 import hashlib
@@ -11,9 +14,9 @@ import json
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,45 +26,62 @@ from seedbed.errors import SeedbedError
 from seedbed.files import replacing, sha256, write_json
 
 SPLITS = ("train", "valid", "test")
+MAIN = "main"
+ORIGINS = ("valid", "test", MAIN)  # what a document comes from: published splits stand before what may repeat them
 KEY_BYTES = 16
 BUCKET_BITS = 6  # of the key at a time: 64 files open at once is well below what systems allow
 BUCKET_BYTES = 16 << 20  # a larger bucket is scattered again
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
+# Documents and words of the splits of PG-19, as its authors count them and published word perplexities divide by
+# (arXiv 1911.05507).
+PG19 = {"validation": (50, 3_007_061), "test": (100, 6_966_499)}
+
 # Full-width digits and letters only: NFKC would also change Chinese punctuation.
 HALFWIDTH = {code: code - 0xFEE0 for code in range(0xFF10, 0xFF5B) if chr(code).isalnum()}
 
 
-def build_corpus(texts: Iterable[str], spec: dict, target: Path) -> dict:
+def build_corpus(
+    texts: Iterable[str], spec: dict, target: Path, published: Mapping[str, Iterable[str]] | None = None
+) -> dict:
     """Write `target/documents/<split>-<n>-of-<m>.jsonl` and `target/stats.json`; return the stats.
 
-    `spec` is a corpus of the configuration. Raises SeedbedError when nothing is left, or a split is empty; then
-    `target` is as it was.
+    `spec` is a corpus of the configuration, `texts` the documents of its source, `published` those of each split that
+    has a source of its own. Raises SeedbedError when nothing is left, or a split is empty; then `target` is as it was.
     """
     counts = Counter()
-    cleaned = clean(texts, spec, counts)
+    shares = {name: 0 if isinstance(share, dict) else share for name, share in spec["split"].items()}
+    cleaned = clean(with_origin(texts, published or {}), spec, counts)
     with replacing(target) as partial:
         partial.mkdir(parents=True)
         with ShardWriters(partial / "documents", spec["shards"]) as shards:
-            for text in shuffle(cleaned, partial / "shuffle", spec["seed"], spec["deduplicate"], counts):
-                shards.write(split_of(text, spec["split"]), text)
+            for origin, text in shuffle(cleaned, partial / "shuffle", spec["seed"], spec["deduplicate"], counts):
+                shards.write(split_of(text, shares) if origin == MAIN else origin, text)
         (partial / "shuffle").rmdir()
         check_not_empty(shards, spec, counts)
         stats = {"read": counts["read"], "too_short": counts["too_short"], "duplicates": counts["duplicates"]}
-        stats["splits"] = {name: split.stats() for name, split in shards.splits.items()}
+        stats["splits"] = {
+            name: split.stats() | published_words(spec["split"].get(name), split.documents)
+            for name, split in shards.splits.items()
+        }
         write_json(partial / "stats.json", stats)
     return stats
 
 
-def clean(texts: Iterable[str], spec: dict, counts: Counter) -> Iterator[str]:
-    """Normalised texts of at least `min_chars` characters, without surrounding white space."""
-    for text in tqdm(texts, "documents", unit="", unit_scale=True, disable=None):
+def with_origin(texts: Iterable[str], published: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
+    """Documents of the main source and then of the published splits, each with what it comes from."""
+    return chain(zip(repeat(MAIN), texts), *(zip(repeat(name), own) for name, own in published.items()))
+
+
+def clean(documents: Iterable[tuple[str, str]], spec: dict, counts: Counter) -> Iterator[tuple[str, str]]:
+    """Normalised texts of at least `min_chars` characters, without surrounding white space; origins as they are."""
+    for origin, text in tqdm(documents, "documents", unit="", unit_scale=True, disable=None):
         counts["read"] += 1
         text = normalise(text, spec["unicode"]).strip()
         if len(text) < max(1, spec["min_chars"]):
             counts["too_short"] += 1
         else:
-            yield text
+            yield origin, text
 
 
 def normalise(text: str, form: str) -> str:
@@ -85,21 +105,28 @@ def split_of(text: str, shares: dict) -> str:
 # --- shuffle ---------------------------------------------------------------------------------------------------------
 
 
-def shuffle(texts: Iterable[str], folder: Path, seed: int, deduplicate: bool, counts: Counter) -> Iterator[str]:
-    """The texts in an order that is a function of `seed` and the texts, without (or with) repeated ones.
+def shuffle(
+    documents: Iterable[tuple[str, str]], folder: Path, seed: int, deduplicate: bool, counts: Counter
+) -> Iterator[tuple[str, str]]:
+    """Documents (origin, text) in an order that is a function of `seed` and the texts, without (or with) repeated ones.
 
+    Of equal texts every published split keeps one, and the main source keeps one if no published split has it.
     `folder` takes the buckets, as many bytes as the texts; it is empty again at the end.
     """
-    for bucket in scatter(keyed(texts, seed, deduplicate), folder, depth=0):
+    for bucket in scatter(keyed(documents, seed, deduplicate), folder, depth=0):
         yield from sorted_bucket(bucket, depth=1, deduplicate=deduplicate, counts=counts)
 
 
-def keyed(texts: Iterable[str], seed: int, deduplicate: bool) -> Iterator[tuple[bytes, bytes]]:
-    """Texts with the hash to sort by; the number of the record goes in when repetitions are to be kept apart."""
-    for number, text in enumerate(texts):
+def keyed(documents: Iterable[tuple[str, str]], seed: int, deduplicate: bool) -> Iterator[tuple[bytes, bytes]]:
+    """A byte for the origin and the text, with the hash of the text to sort by.
+
+    The number of the document goes into the hash when repetitions are to be kept apart.
+    """
+    for number, (origin, text) in enumerate(documents):
         raw = text.encode()
         salt = b"" if deduplicate else number.to_bytes(16)
-        yield hashlib.blake2b(raw, digest_size=KEY_BYTES, key=seed.to_bytes(16), salt=salt).digest(), raw
+        key = hashlib.blake2b(raw, digest_size=KEY_BYTES, key=seed.to_bytes(16), salt=salt).digest()
+        yield key, bytes([ORIGINS.index(origin)]) + raw
 
 
 def scatter(records: Iterable[tuple[bytes, bytes]], folder: Path, depth: int) -> list[Path]:
@@ -122,7 +149,7 @@ def read_bucket(path: Path) -> Iterator[tuple[bytes, bytes]]:
             yield key, stream.read(int.from_bytes(stream.read(8)))
 
 
-def sorted_bucket(path: Path, depth: int, deduplicate: bool, counts: Counter) -> Iterator[str]:
+def sorted_bucket(path: Path, depth: int, deduplicate: bool, counts: Counter) -> Iterator[tuple[str, str]]:
     if path.stat().st_size > BUCKET_BYTES and BUCKET_BITS * (depth + 1) <= 8 * KEY_BYTES:
         smaller = scatter(read_bucket(path), path.with_name(path.name + ".d"), depth)
         path.unlink()
@@ -130,13 +157,16 @@ def sorted_bucket(path: Path, depth: int, deduplicate: bool, counts: Counter) ->
             yield from sorted_bucket(bucket, depth + 1, deduplicate, counts)
         smaller[0].parent.rmdir()
         return
-    last = None
+    last, seen = None, set()
     for key, raw in sorted(read_bucket(path)):
-        if deduplicate and key == last:
+        if key != last:
+            last, seen = key, set()
+        origin = ORIGINS[raw[0]]
+        if deduplicate and (origin in seen or (origin == MAIN and seen)):
             counts["duplicates"] += 1
             continue
-        last = key
-        yield raw.decode()
+        seen.add(origin)
+        yield origin, raw[1:].decode()
     path.unlink()
 
 
@@ -214,8 +244,21 @@ def check_not_empty(shards: ShardWriters, spec: dict, counts: Counter) -> None:
             f"{counts['too_short']} shorter than min_chars {spec['min_chars']}, {counts['duplicates']} duplicates"
         )
     for name, split in shards.splits.items():
-        if not split.documents and (name == "train" or spec["split"][name]):
-            raise SeedbedError(f"the {name} split got none of {kept} documents; raise its share or use a larger corpus")
+        share = spec["split"].get(name, 1)
+        if not split.documents and share:
+            advice = (
+                "its own source has no text" if isinstance(share, dict) else "raise its share or use a larger corpus"
+            )
+            raise SeedbedError(f"the {name} split got none of {kept} documents; {advice}")
+
+
+def published_words(source: float | dict | None, documents: int) -> dict[str, int]:
+    """`published_words` of a split that is one of PG-19's own with all of its books; nothing for any other."""
+    if isinstance(source, dict) and source.get("hub", "").endswith("/pg19"):
+        books, words = PG19.get(source["split"], (None, None))
+        if documents == books:
+            return {"published_words": words}
+    return {}
 
 
 def read_documents(path: Path) -> Iterator[str]:

@@ -3,7 +3,16 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from seedbed.errors import choices
@@ -74,3 +83,14 @@ class Strict(BaseModel):
                     hint = choices(key, valid)
                     raise PydanticCustomError("unknown_key", "unknown key{hint}", {"key": str(key), "hint": hint})
         return value
+
+
+def by_key(*keys: str) -> Discriminator:
+    """Tell the forms of a mapping apart by the key that only one of them has."""
+
+    def tag(value: Any) -> str | None:
+        found = [key for key in keys if (key in value if isinstance(value, dict) else hasattr(value, key.rstrip("_")))]
+        return f"<{found[0]}>" if len(found) == 1 else None
+
+    expected = f"expected a mapping with exactly one of the keys {', '.join(keys)}"
+    return Discriminator(tag, custom_error_type="which_form", custom_error_message=expected)

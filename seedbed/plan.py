@@ -10,7 +10,16 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from seedbed.config import Config, ForeignTokenizer, Study, validated
+from seedbed.config import (
+    Config,
+    Evaluation,
+    ForeignTokenizer,
+    Plot,
+    PretrainedModel,
+    Study,
+    Tokenizer,
+    validated,
+)
 from seedbed.errors import SeedbedError, choices
 from seedbed.fields import NAME, Strict, format_count
 from seedbed.run_config import Init, Run
@@ -19,6 +28,7 @@ from seedbed.shapes import SHAPES
 from seedbed.trunks import Trunk, grow, trunk_at
 
 STUDY_PARTS = ("date", "title", "notes", "plots")
+PLOTTED = {"receptive-field": "forgetting"}  # plots that are not called as the evaluation they show
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Plan:
         for name, run in self.runs.items():
             self.check_run(f"runs.{name}", run)
         self.check_init_order()
+        self.check_pretrained()
         for name, study in self.config.studies.items():
             self.check_study(name, study)
 
@@ -54,6 +65,20 @@ class Plan:
     @cached_property
     def studies(self) -> dict[str, list[Variant]]:
         return {name: [variant for variant, _ in variants] for name, variants in self.expanded.items()}
+
+    @cached_property
+    def pretrained(self) -> dict[str, PretrainedModel]:
+        """The models that were trained elsewhere."""
+        return {name: model for name, model in self.config.models.items() if isinstance(model, PretrainedModel)}
+
+    @cached_property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """Every tokenizer by name; a model that was trained elsewhere brings its own, under its name."""
+        own = {
+            name: ForeignTokenizer(from_=model.from_, revision=model.revision)
+            for name, model in self.pretrained.items()
+        }
+        return self.config.tokenizers | own
 
     @cached_property
     def bases(self) -> dict[str, Run]:
@@ -88,9 +113,9 @@ class Plan:
 
     def expand(self, where: str, study: Study) -> list[tuple[Variant, Run]]:
         """The runs of a study, one for each combination of the varied values."""
-        for run in study.runs or [study.base]:
-            refer(f"{where}.{'runs' if study.runs else 'base'}", run, self.config.runs, "run")
-        if study.runs:
+        for run in [study.base] if study.base else study.runs:
+            refer(f"{where}.{'base' if study.base else 'runs'}", run, self.config.runs, "run")
+        if not study.base:
             return [(Variant(run, {"run": run}), self.written_out[run]) for run in study.runs]
         base = self.bases[study.base]
         options = [
@@ -115,6 +140,11 @@ class Plan:
         if isinstance(run.model, str):
             known = SHAPES | self.config.models
             refer(f"{where}.model", run.model, known, "model")
+            if run.model in self.pretrained:
+                raise SeedbedError(
+                    f"config: {where}.model: {run.model!r} was trained elsewhere and is only evaluated; "
+                    "expected a model with a family"
+                )
             run = run.model_copy(update={"model": known[run.model]})
         return run
 
@@ -137,7 +167,7 @@ class Plan:
             raise SeedbedError(
                 f"config: {where}.recurrence: needs rotary positions; found family {run.model.family!r}, expected llama"
             )
-        self.check_split(where, run, "valid")
+        self.check_split(where, run.corpus, "valid")
         positions = run.model.max_position_embeddings
         if positions is not None and positions < run.seq_len:
             raise SeedbedError(
@@ -157,9 +187,9 @@ class Plan:
         if init.step > steps:
             raise SeedbedError(f"config: {where}: {init.run!r} has {steps} steps; found {init.step}")
 
-    def check_split(self, where: str, run: Run, split: str) -> None:
-        if split != "train" and not getattr(self.config.corpora[run.corpus].split, split):
-            raise SeedbedError(f"config: {where}: needs the {split} split; corpora.{run.corpus}.split.{split} is 0")
+    def check_split(self, where: str, corpus: str, split: str) -> None:
+        if split != "train" and not getattr(self.config.corpora[corpus].split, split):
+            raise SeedbedError(f"config: {where}: needs the {split} split; corpora.{corpus}.split.{split} is 0")
 
     def check_init_order(self) -> None:
         """Raise when runs start from each other in a circle."""
@@ -170,24 +200,47 @@ class Plan:
                 if chain[-1] in chain[:-1]:
                     raise SeedbedError(f"config: runs.{name}.init: cyclic: {' -> '.join(chain)}")
 
+    def check_pretrained(self) -> None:
+        """Raise where a name stands for two things whose results would lie in one place."""
+        for name in self.pretrained:
+            for what, others in (("run", self.runs), ("tokenizer", self.config.tokenizers)):
+                if name in others:
+                    raise SeedbedError(f"config: models.{name}: a {what} is called so, too; expected another name")
+
     def check_study(self, name: str, study: Study) -> None:
         where = f"studies.{name}"
+        for model in study.models:
+            refer(f"{where}.models", model, self.pretrained, "model that was trained elsewhere")
         for evaluation in study.evaluate:
             refer(f"{where}.evaluate", evaluation, self.config.evaluations, "evaluation")
-            spec = self.evaluation_spec(evaluation)
-            for variant in self.studies[name]:
-                for split in [*spec.get("splits", []), *([spec["split"]] if "split" in spec else [])]:
-                    self.check_split(f"evaluations.{evaluation}", self.runs[variant.run], split)
+            for subject in self.study_subjects(name):
+                self.check_evaluation(f"evaluations.{evaluation}", subject, self.config.evaluations[evaluation])
         for index, plot in enumerate(study.plots):
-            if plot.kind == "loss":
-                continue
-            refer(f"{where}.plots.{index}.evaluation", plot.evaluation, study.evaluate, "evaluation of this study")
-            kind = self.config.evaluations[plot.evaluation].kind
-            if kind != plot.kind:
-                raise SeedbedError(
-                    f"config: {where}.plots.{index}: a plot of kind {plot.kind!r} needs such an evaluation; "
-                    f"{plot.evaluation!r} is of kind {kind!r}"
-                )
+            self.check_plot(f"{where}.plots.{index}", study, plot)
+
+    def check_evaluation(self, where: str, subject: str, evaluation: Evaluation) -> None:
+        """Raise where an evaluation needs text that is not there."""
+        if not hasattr(evaluation, "corpus"):
+            return
+        if evaluation.corpus is None and subject in self.pretrained:
+            raise SeedbedError(f"config: {where}.corpus: missing; {subject!r} was trained elsewhere and has no own one")
+        corpus = self.corpus_of(subject, evaluation)
+        refer(f"{where}.corpus", corpus, self.config.corpora, "corpus")
+        for split in getattr(evaluation, "splits", None) or [evaluation.split]:
+            self.check_split(where, corpus, split)
+
+    def check_plot(self, where: str, study: Study, plot: Plot) -> None:
+        if plot.kind == "loss":
+            if not (study.base or study.runs):
+                raise SeedbedError(f"config: {where}: a plot of the loss needs runs; this study has models only")
+            return
+        refer(f"{where}.evaluation", plot.evaluation, study.evaluate, "evaluation of this study")
+        kind, needed = self.config.evaluations[plot.evaluation].kind, PLOTTED.get(plot.kind, plot.kind)
+        if kind != needed:
+            raise SeedbedError(
+                f"config: {where}: a plot of kind {plot.kind!r} needs an evaluation of kind {needed!r}; "
+                f"{plot.evaluation!r} is of kind {kind!r}"
+            )
 
     # --- trunks: what is trained once for several runs ----------------------------------------------------------------
 
@@ -213,6 +266,29 @@ class Plan:
         origin = self.runs[init.run]
         return trunk_at(dump(origin), self.step_count(origin), init.step) if init.step else None
 
+    # --- subjects: what is evaluated ----------------------------------------------------------------------------------
+
+    def study_subjects(self, study: str) -> list[str]:
+        """Names of the runs and models that a study compares."""
+        return [*(variant.run for variant in self.studies[study]), *self.config.studies[study].models]
+
+    def corpus_of(self, subject: str, evaluation: Evaluation) -> str | None:
+        """The corpus that an evaluation measures a run or model on; None for evaluations without one."""
+        if not hasattr(evaluation, "corpus"):
+            return None
+        return evaluation.corpus or self.runs[subject].corpus
+
+    def tokenizer_of(self, subject: str) -> str:
+        return subject if subject in self.pretrained else self.runs[subject].tokenizer
+
+    def training_corpora(self, subject: str) -> list[str]:
+        """The corpora that a run and those it started from have learned from; none are known of a model."""
+        found, run = [], self.runs.get(subject)
+        while run:
+            found.append(run.corpus)
+            run = run.init and self.runs[run.init.run]
+        return list(dict.fromkeys(found))
+
     # --- specs: what each stage reads ---------------------------------------------------------------------------------
 
     def corpus_spec(self, corpus: str) -> dict:
@@ -220,7 +296,7 @@ class Plan:
 
     def tokenizer_spec(self, tokenizer: str) -> dict:
         """The tokenizer without the name of its corpus, whose files the stage is given."""
-        return without(dump(self.config.tokenizers[tokenizer]), "corpus")
+        return without(dump(self.tokenizers[tokenizer]), "corpus")
 
     def run_spec(self, run: str) -> dict:
         return training_spec(dump(self.runs[run]))
@@ -229,7 +305,14 @@ class Plan:
         return training_spec(self.trunks_by_name[trunk].spec)
 
     def evaluation_spec(self, evaluation: str) -> dict:
-        return dump(self.config.evaluations[evaluation])
+        """The evaluation without the name of its corpus and what other stages read of it."""
+        return without(dump(self.config.evaluations[evaluation]), "corpus", "contamination")
+
+    def contamination_spec(self, evaluation: str) -> dict:
+        return {"source": dump(self.config.evaluations[evaluation])["source"]}
+
+    def model_spec(self, model: str) -> dict:
+        return dump(self.pretrained[model])
 
     def study_spec(self, study: str, parts: tuple[str, ...] = STUDY_PARTS) -> dict:
         """The runs and evaluations of a study, and those parts of what else it says."""
@@ -237,6 +320,7 @@ class Plan:
         return {
             "name": study,
             "variants": [{"run": variant.run, "values": variant.values} for variant in self.studies[study]],
+            "models": config.models,
             "trunks": self.study_trunks(study),
             "evaluations": {name: self.config.evaluations[name].kind for name in config.evaluate},
             **{key: value for key, value in dump(config).items() if key in parts},

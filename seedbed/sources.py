@@ -206,6 +206,12 @@ def documents(spec: dict, downloaded: Path | None = None) -> Iterator[str]:
             yield from file_documents(spec, name, stream)
 
 
+def split_documents(spec: dict) -> dict[str, Iterator[str]]:
+    """The raw texts of each split of a corpus that has a source of its own; they are read as those of its source."""
+    own = {name: source for name, source in spec["split"].items() if isinstance(source, dict)}
+    return {name: documents(spec | {"source": source}) for name, source in own.items()}
+
+
 def file_documents(spec: dict, name: str, stream: BinaryIO) -> Iterator[str]:
     kind = spec["format"] if spec["format"] != "auto" else format_of(name)
     if kind is None:

@@ -23,6 +23,8 @@ from seedbed.files import read_json, replacing, sha256, write_json
 from seedbed.iterate import batched
 from seedbed.tokenizer import load_for_encoding, shards, vocabulary_size
 
+MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, that go into the index
+BLOCK = 1 << 20  # tokens of a split looked through at once
 BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads, small beside a shard
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -45,7 +47,7 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
         index = {"dtype": dtype, "vocab_size": vocab_size, "eos_id": eos, "splits": {}}
         for split in SPLITS:
             files = [info for (job_split, _), info in zip(jobs, written, strict=True) if job_split == split]
-            measures = {key: stats["splits"][split][key] for key in ("documents", "characters", "bytes", "words")}
+            measures = {key: value for key, value in stats["splits"][split].items() if key in MEASURES}
             index["splits"][split] = {"tokens": sum(info["tokens"] for info in files), **measures, "shards": files}
         write_json(partial / "index.json", index)
     return index
@@ -89,6 +91,7 @@ class TokenSplit:
         self.folder, self.name = folder, f"{folder}: {split}"
         self.tokens, self.eos_id = entry["tokens"], index["eos_id"]
         self.documents, self.bytes, self.words = entry["documents"], entry["bytes"], entry["words"]
+        self.published_words = entry.get("published_words")  # of a data set that comes with a count of its own
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
         self.parts = [
@@ -111,20 +114,23 @@ class TokenSplit:
             first += 1
         return np.concatenate(pieces).astype(np.int64)
 
+    def each_end(self) -> Iterator[int]:
+        """Positions of the end-of-sequence tokens in order, found a block of the stream at a time."""
+        for part, start in zip(self.parts, self.starts, strict=False):
+            for first in range(0, len(part), BLOCK):
+                yield from (np.flatnonzero(part[first : first + BLOCK] == self.eos_id) + start + first).tolist()
+
     @cached_property
     def document_ends(self) -> np.ndarray:
         """Positions of the end-of-sequence tokens, int64 [documents]."""
-        found = [
-            np.flatnonzero(part == self.eos_id) + start for part, start in zip(self.parts, self.starts, strict=False)
-        ]
-        return np.concatenate(found)
+        return np.fromiter(self.each_end(), np.int64)
 
     def each_document(self) -> Iterator[np.ndarray]:
         """The tokens of each document, its end-of-sequence token last, int64 [length]."""
         start = 0
-        for end in self.document_ends:
-            yield self.read(start, int(end) + 1)
-            start = int(end) + 1
+        for end in self.each_end():
+            yield self.read(start, end + 1)
+            start = end + 1
 
 
 def map_shard(path: Path, dtype: np.dtype, tokens: int) -> np.ndarray:

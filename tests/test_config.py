@@ -6,8 +6,9 @@ import pytest
 import yaml
 from support import changed
 
-from seedbed.config import Config, check, load
+from seedbed.config import Config, Split, check, load
 from seedbed.errors import SeedbedError
+from seedbed.plan import Plan
 from seedbed.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,24 @@ MISTAKES = [
     ("models.tiny.hidden_size", 130, ["models.tiny", "130", "4 heads", "128 or 132"]),
     ("corpora.news.source", {"path": "x"}, ["corpora.news.source", "package, url, files, hub"]),
     ("corpora.news.split", {"valid": 0.5, "test": 0.5}, ["corpora.news.split", "nothing for training"]),
+    ("corpora.news.split", {"valid": 2}, ["corpora.news.split.valid: ", "less than or equal to 1; found 2"]),
+    ("corpora.news.split", {"valid": None}, ["corpora.news.split.valid: ", "number"]),
+    ("corpora.news.split", {"valid": "x.txt"}, ["corpora.news.split.valid: ", "number", "'x.txt'"]),
+    ("corpora.news.split", {"valid": {"hub": "x"}}, ["corpora.news.split.valid.split: missing"]),
+    ("corpora.news.split", {"valid": {"hub": "x", "revision": "y"}}, ["corpora.news.split.valid.split: missing"]),
+    ("corpora.news.split", {"test": {"hub": "x", "split": "test"}}, ["corpora.news.split.test.revision: missing"]),
+    (
+        "corpora.news.split",
+        {"valid": {"hub": "x", "split": "test", "revison": "y"}},
+        ["corpora.news.split.valid.revison: unknown key; did you mean 'revision'"],
+    ),
+    (
+        "corpora.news.split",
+        {"valid": {"url": "https://example.org/x", "sha256": "0" * 64}},
+        ["corpora.news.split.valid: expected a mapping with exactly one of the keys files, hub"],
+    ),
+    ("corpora.news.split", {"valid": {"files": "x"}, "test": 1}, ["corpora.news.split", "nothing for training: 1.0;"]),
+    ("corpora.news.split", {"valid": {"files": []}}, ["corpora.news.split.valid.files"]),
     ("tokenizers.news-4k.vocab_size", 10, ["tokenizers.news-4k.vocab_size", "260"]),
     ("evaluations.perplexity.window", 0, ["evaluations.perplexity.window", "0"]),
     ("evaluations.forgetting.lengths", [], ["evaluations.forgetting.lengths"]),
@@ -94,6 +113,31 @@ def test_files_that_are_no_configuration_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SeedbedError, match="not valid YAML") as caught:
         load(broken)
     assert "\n" not in str(caught.value)
+
+
+def test_a_split_may_have_a_source_of_its_own() -> None:
+    hub = {"hub": "deepmind/pg19", "split": "validation", "revision": "abc"}
+    raw = changed(DEFAULT, "corpora.news.split", {"valid": hub, "test": {"files": ["a", "b"]}})
+    assert Plan(check(raw)).corpus_spec("news")["split"] == {
+        "valid": hub | {"name": None},
+        "test": {"files": ["a", "b"]},
+    }
+    split = check(raw).corpora["news"].split
+    assert Split(valid=split.valid, test=split.test) == split
+    raw["corpora"]["news"]["split"]["test"] = "0.2"
+    assert Plan(check(raw)).corpus_spec("news")["split"]["test"] == 0.2
+    raw["corpora"]["news"]["split"]["test"] = 0
+    with pytest.raises(SeedbedError, match="needs the test split; corpora.news.split.test is 0"):
+        Plan(check(raw))
+
+
+def test_a_split_that_is_the_source_itself_is_refused() -> None:
+    source = {"hub": "deepmind/pg19", "split": "train", "revision": "abc"}
+    raw = changed(DEFAULT, "corpora.news.source", source)
+    raw["corpora"]["news"]["split"] = {"test": source}
+    assert "corpora.news: split.test is the source itself" in message(raw)
+    raw["corpora"]["news"]["split"] = {"test": source | {"split": "test"}}
+    assert check(raw).corpora["news"].split.test.split == "test"
 
 
 def test_the_default_explains_every_key_of_a_run() -> None:

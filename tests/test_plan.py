@@ -128,3 +128,63 @@ def test_facts_follow_from_the_configuration() -> None:
     assert facts["tokens"] == 768 * 1024
     assert facts["parameters"] == 1_377_408
     assert facts["checkpoint_bytes"] == 12 * 1_377_408
+
+
+ELSEWHERE = changed(DEFAULT, "models.qwen", {"from": "someone/qwen", "revision": "abc"})
+ELSEWHERE = changed(ELSEWHERE, "studies.batch-size.models", ["qwen"])
+for name in ("perplexity", "forgetting", "history"):
+    ELSEWHERE = changed(ELSEWHERE, f"evaluations.{name}.corpus", "news")
+
+
+def test_models_that_were_trained_elsewhere_are_measured_beside_runs() -> None:
+    plan = Plan(check(ELSEWHERE))
+    assert plan.study_subjects("batch-size") == [*plan.runs, "qwen"]
+    assert plan.study_spec("batch-size")["models"] == ["qwen"]
+    assert plan.tokenizer_of("qwen") == "qwen"
+    assert plan.tokenizer_spec("qwen") == {"from": "someone/qwen", "revision": "abc", "eos_token": None}
+    assert plan.model_spec("qwen") == {"from": "someone/qwen", "revision": "abc"}
+    assert plan.training_corpora("qwen") == []
+    assert "corpus" not in plan.evaluation_spec("perplexity")
+
+
+def test_an_evaluation_may_name_its_corpus() -> None:
+    raw = changed(DEFAULT, "corpora.other", DEFAULT["corpora"]["news"])
+    plan = Plan(check(changed(raw, "evaluations.perplexity.corpus", "other")))
+    evaluations = plan.config.evaluations
+    assert plan.corpus_of("tiny", evaluations["perplexity"]) == "other"
+    assert plan.corpus_of("tiny", evaluations["forgetting"]) == "news"
+    assert plan.corpus_of("tiny", evaluations["samples"]) is None
+
+
+def test_what_a_run_started_from_has_been_learned_from_too() -> None:
+    raw = changed(DEFAULT, "corpora.other", DEFAULT["corpora"]["news"])
+    raw = changed(raw, "runs.next", {**DEFAULT["runs"]["tiny"], "corpus": "other", "init": {"run": "tiny"}})
+    assert Plan(check(raw)).training_corpora("next") == ["other", "news"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("evaluations.perplexity.corpus", None, "evaluations.perplexity.corpus: missing; 'qwen' was trained elsewhere"),
+        ("evaluations.forgetting.corpus", "new", "evaluations.forgetting.corpus: no corpus is called 'new'"),
+        ("corpora.news.split", {"valid": 0.1, "test": 0}, "evaluations.perplexity: needs the test split"),
+        ("runs.tiny.model", "qwen", "runs.tiny.model: 'qwen' was trained elsewhere and is only evaluated"),
+        ("studies.batch-size.models", ["tiny"], "studies.batch-size.models: no model that was trained elsewhere is"),
+        ("models.tiny+batch_tokens=4Ki", {"from": "x"}, "models.tiny.batch_tokens=4Ki: a run is called so, too"),
+        ("models.news-4k", {"from": "x"}, "models.news-4k: a tokenizer is called so, too"),
+        ("models.qwen", {"from": "x", "family": "llama"}, "exactly one of the keys family, from"),
+        ("studies.batch-size.plots", [{"kind": "history", "evaluation": "forgetting"}], "needs an evaluation of kind"),
+    ],
+)
+def test_mistakes_about_models_from_elsewhere_are_told(path: str, value: object, told: str) -> None:
+    with pytest.raises(SeedbedError, match=told):
+        Plan(check(changed(ELSEWHERE, path, value)))
+
+
+def test_a_study_of_models_alone_draws_no_training() -> None:
+    study = {"date": "2026-01-01", "title": "Models", "models": ["qwen"], "evaluate": ["questions"]}
+    plan = Plan(check(changed(ELSEWHERE, "studies.models", study)))
+    assert plan.study_subjects("models") == ["qwen"]
+    assert plan.studies["models"] == []
+    with pytest.raises(SeedbedError, match="plots.0: a plot of the loss needs runs"):
+        Plan(check(changed(ELSEWHERE, "studies.models", {**study, "plots": [{"kind": "loss"}]})))

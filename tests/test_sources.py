@@ -17,7 +17,7 @@ from support import corpus_spec
 
 from seedbed import sources
 from seedbed.errors import SeedbedError
-from seedbed.sources import documents, download, download_url, local_files
+from seedbed.sources import documents, download, download_url, local_files, split_documents
 
 RECORDS = [{"title": "甲", "text": "第一篇"}, {"title": "乙", "text": "第二篇"}]
 PLAIN = ["第一篇", "第二篇"]
@@ -269,6 +269,38 @@ def test_a_hub_dataset_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "set" / "train.jsonl").write_bytes(JSONL)
     spec = corpus_spec(source={"hub": str(tmp_path / "set"), "revision": "main"})
     assert list(documents(spec)) == PLAIN
+
+
+def test_splits_are_read_as_the_source_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "set").mkdir()
+    for name, lines in (("train", JSONL * 2), ("validation", JSONL)):
+        (tmp_path / "set" / f"{name}.jsonl").write_bytes(lines)
+    (tmp_path / "own.jsonl").write_bytes(JSONL[: JSONL.index(b"\n") + 1])
+    hub = {"hub": str(tmp_path / "set"), "revision": "main"}
+    split = {"valid": {**hub, "split": "validation"}, "test": {"files": str(tmp_path / "own.jsonl")}}
+    spec = corpus_spec(source=hub, split=split, text="{title}：{text}")
+    assert len(list(documents(spec))) == 4
+    found = {name: list(texts) for name, texts in split_documents(spec).items()}
+    assert found == {"valid": ["甲：第一篇", "乙：第二篇"], "test": ["甲：第一篇"]}
+    assert list(split_documents(corpus_spec(split={"valid": 0.1, "test": {"files": "x"}}))) == ["test"]
+
+
+def test_a_split_of_the_hub_is_asked_for_at_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked = []
+
+    def load(*given: object, **options: object) -> list[dict]:
+        asked.append((given, options))
+        return [{"text": options["split"]}]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    split = {"valid": {"hub": "deepmind/pg19", "split": "validation", "revision": "abc"}}
+    spec = corpus_spec(source={"hub": "deepmind/pg19", "revision": "abc"}, split=split)
+    assert [*documents(spec), *split_documents(spec)["valid"]] == ["train", "validation"]
+    options = {"revision": "abc", "streaming": True}
+    assert asked == [(("deepmind/pg19", None), {"split": name, **options}) for name in ("train", "validation")]
 
 
 def test_a_hub_dataset_out_of_reach_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

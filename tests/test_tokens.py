@@ -1,12 +1,14 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from seedbed import tokens as tokens_module
 from seedbed.corpus import read_documents
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, sha256
+from seedbed.files import read_json, sha256, write_json
 from seedbed.tokenizer import shards
 from seedbed.tokens import Streams, TokenSplit, Windows, build_tokens, permuted
 
@@ -34,8 +36,11 @@ def test_pieces_across_shards_are_read(tokens: Path) -> None:
         assert split.read(start, stop).tolist() == whole[start:stop].tolist() if stop > start else True
 
 
-def test_documents_are_cut_at_their_ends(tokens: Path) -> None:
-    split = TokenSplit(tokens, "valid")
+@pytest.mark.parametrize("block", [1, 100, 1 << 20])
+@pytest.mark.parametrize("name", ["train", "valid"])
+def test_documents_are_cut_at_their_ends(tokens: Path, monkeypatch: pytest.MonkeyPatch, name: str, block: int) -> None:
+    monkeypatch.setattr(tokens_module, "BLOCK", block)
+    split = TokenSplit(tokens, name)
     documents = list(split.each_document())
     assert len(documents) == split.documents
     assert all(ids[-1] == 2 and 2 not in ids[:-1] for ids in documents)
@@ -52,6 +57,26 @@ def test_the_index_names_every_shard_with_its_checksum(tokens: Path) -> None:
     listed = [shard for split in index["splits"].values() for shard in split["shards"]]
     assert sorted(shard["file"] for shard in listed) == sorted(path.name for path in (tokens / "shards").iterdir())
     assert all(shard["sha256"] == sha256(tokens / "shards" / shard["file"]) for shard in listed)
+
+
+def test_words_that_a_data_set_publishes_are_carried_on(
+    corpus: Path, tokenizer: Path, tokens: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    stats = read_json(corpus / "stats.json")
+    stats["splits"]["valid"]["published_words"] = 4321
+    write_json(tmp_path / "corpus" / "stats.json", stats)
+    index = build_tokens(tmp_path / "corpus", tokenizer, tmp_path / "tokens")
+    assert {name: facts.get("published_words") for name, facts in index["splits"].items()} == {
+        "train": None,
+        "valid": 4321,
+        "test": None,
+    }
+    assert TokenSplit(tmp_path / "tokens", "valid").published_words == 4321
+    assert TokenSplit(tmp_path / "tokens", "test").published_words is None
+    assert set(read_json(tokens / "index.json")["splits"]["valid"]) == {
+        "tokens", "documents", "characters", "bytes", "words", "shards",
+    }  # fmt: skip
 
 
 def test_a_damaged_shard_is_told(corpus: Path, tokenizer: Path, tmp_path: Path) -> None:

@@ -7,15 +7,21 @@ import csv
 import time
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from seedbed.evaluate.subject import Subject
 from seedbed.files import replacing, write_json
 
+if TYPE_CHECKING:  # its torch is slow to load, and not every module here needs it
+    from seedbed.evaluate.subject import Subject
 
-def evaluate(name: str, spec: dict, subject: Subject, out: Path) -> dict:
-    """Measure a subject and write `<out>.json` and `<out>.tsv`; return what went into the JSON."""
+
+def evaluate(name: str, spec: dict, subject: "Subject", out: Path, **inputs: list[Path]) -> dict:
+    """Measure a subject and write `<out>.json` and `<out>.tsv`; return what went into the JSON.
+
+    `inputs` are files of other stages that this kind of evaluation takes.
+    """
     started = time.perf_counter()
-    result, rows = import_module(f"seedbed.evaluate.{spec['kind']}").measure(spec, subject)
+    result, rows = import_module(f"seedbed.evaluate.{spec['kind']}").measure(spec, subject, **inputs)
     measured = {
         "evaluation": name,
         "spec": spec,
@@ -31,7 +37,10 @@ def evaluate(name: str, spec: dict, subject: Subject, out: Path) -> dict:
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     """Rows of equal keys as tab-separated values with a header."""
+    # The csv module leaves a lone carriage return bare, where readers see the end of a line.
+    quoting = csv.QUOTE_ALL if any("\r" in str(value) for row in rows for value in row.values()) else csv.QUOTE_MINIMAL
+    form = {"dialect": "excel-tab", "lineterminator": "\n", "quoting": quoting}
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [], dialect="excel-tab", lineterminator="\n")
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [], **form)
         writer.writeheader()
         writer.writerows(rows)

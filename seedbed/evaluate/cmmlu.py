@@ -1,215 +1,263 @@
-"""Multiple-choice questions in CMMLU's format (arXiv 2306.09212).
+"""CMMLU (arXiv 2306.09212) and questions in its format, by two published conventions.
 
-The prompt is that of the benchmark's own code; the answer is the most likely of the tokens that A, B, C and D would be
-right there. Shots that do not fit the model's window are dropped, the first ones first, and counted.
+`cmmlu` is the benchmark's own: the answer is the likeliest of the four tokens that the letters would begin with, and
+shots that do not fit are dropped, the longest ones first. `lm-eval` is the task `cmmlu` of lm-evaluation-harness 0.4:
+letters are continuations after a space, and what does not fit is cut from the left. Either way one forward gives all
+four log-probabilities, and what the prompts of a subject have in common is read once.
 """
 
-import csv
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from seedbed.errors import SeedbedError
-from seedbed.evaluate.intervals import wilson
-from seedbed.evaluate.subject import Subject, right_padded
+from seedbed.evaluate.choices import baselines, scores
+from seedbed.evaluate.questions import LETTERS, Question, load_questions, questions_identity
+from seedbed.evaluate.subject import Prefix, Subject, right_padded
 from seedbed.evaluate.subjects import CHINESE_NAMES
+from seedbed.files import read_json
 from seedbed.iterate import batched
 
-LETTERS = "ABCD"
-COLUMNS = ("Question", *LETTERS, "Answer")
 CHANCE = 1 / len(LETTERS)
-DEMONSTRATION = Path(__file__).parent / "demonstration"
+HEAD = "以下是关于{}的单项选择题，请直接给出正确答案的选项。\n\n"
 
 
 @dataclass(frozen=True)
-class Question:
-    subject: str
-    text: str
-    options: tuple[str, str, str, str]
-    answer: int
+class Convention:
+    """How prompts are worded, and what happens to one that is too long."""
 
-    def prompt(self) -> str:
-        options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, self.options, strict=True))
-        return f"题目：{self.text}{options}\n答案是："
+    before: str  # the question
+    asking: str
+    space: str  # between what asks and the letter
+    drops_shots: bool
+
+    def ask(self, question: Question) -> str:
+        options = "".join(f"\n{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=True))
+        text = question.text if self.before else question.text.strip()
+        return f"{self.before}{text}{options}\n{self.asking}"
+
+    def shot(self, question: Question) -> str:
+        return f"{self.ask(question)}{self.space}{LETTERS[question.answer]}\n\n"
 
 
-def measure(spec: dict, subject: Subject) -> tuple[dict, list[dict]]:
+CONVENTIONS = {
+    "cmmlu": Convention("题目：", "答案是：", "", drops_shots=True),
+    "lm-eval": Convention("", "答案：", " ", drops_shots=False),
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question as the model is asked it: ids of the prompt, and of what each letter would add."""
+
+    question: Question
+    number: int  # in its subject
+    ids: list[int]
+    answers: list[list[int]]
+    kept: tuple[int, ...]  # which shots
+    cut: int = 0  # tokens left out in front
+
+
+def measure(spec: dict, subject: Subject, contamination: Sequence[Path] = ()) -> tuple[dict, list[dict]]:
+    """`contamination` are files of `seedbed.evaluate.contamination`, one per corpus that the model was trained on."""
     dev, test = load_questions(spec["source"])
+    convention = CONVENTIONS[spec["convention"]]
+    trained_on = [read_json(path) for path in contamination]
+    seen = {(one["subject"], one["number"]) for corpus in trained_on for one in corpus["found"]} if trained_on else None
     settings, rows = {}, []
     for shots in spec["shots"]:
-        answered = answer(subject, dev, test, shots, spec["batch_size"])
+        answered = answer(subject, convention, dev, test, shots)
+        for row in answered:
+            row["in_training"] = None if seen is None else (row["subject"], row["number"]) in seen
         settings[str(shots)] = scores(answered)
         rows += answered
-    demonstration = "demonstration" in spec["source"]
-    result = {"demonstration": demonstration, "questions": sum(map(len, test.values())), "chance": CHANCE}
-    return {**result, "baselines": baselines(test), "shots": settings}, rows
-
-
-# --- questions -------------------------------------------------------------------------------------------------------
-
-
-def load_questions(source: dict) -> tuple[dict[str, list[Question]], dict[str, list[Question]]]:
-    """Demonstrations (dev) and test questions by subject."""
-    if "hub" in source:
-        return hub_questions(source)
-    folder = DEMONSTRATION if "demonstration" in source else Path(source["files"])
-    subjects = sorted(path.stem for path in (folder / "test").glob("*.csv"))
-    if not subjects:
-        raise SeedbedError(f"{folder}: no test/<subject>.csv there")
-    read = {
-        split: {name: read_csv(folder / split / f"{name}.csv", name) for name in subjects} for split in ("dev", "test")
+    result = {
+        "data": {"questions": questions_identity(dev, test)},
+        "convention": spec["convention"],
+        "demonstration": "demonstration" in spec["source"],
+        "questions": sum(map(len, test.values())),
+        "missing_subjects": missing(test) if "demonstration" not in spec["source"] else [],
+        "window": window(subject),
+        "chance": CHANCE,
+        "baselines": baselines(test),
+        "contamination": note(trained_on, seen),
+        "shots": settings,
     }
-    return read["dev"], read["test"]
+    return result, rows
 
 
-def read_csv(path: Path, subject: str) -> list[Question]:
-    if not path.exists():
-        raise SeedbedError(f"{path}: no such file")
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return questions(csv.DictReader(stream), subject, str(path))
-    except UnicodeDecodeError as error:
-        raise SeedbedError(f"{path}: not UTF-8 ({error.reason})") from None
+def missing(test: dict) -> list[str]:
+    """Subjects of CMMLU that are not there, if any of it is."""
+    return sorted(set(CHINESE_NAMES) - set(test)) if set(test) & set(CHINESE_NAMES) else []
 
 
-def hub_questions(source: dict) -> tuple[dict, dict]:
-    import datasets
-
-    try:
-        names = datasets.get_dataset_config_names(source["hub"], revision=source["revision"])
-        loaded = {
-            name: datasets.load_dataset(source["hub"], name, revision=source["revision"]) for name in sorted(names)
-        }
-    except Exception as error:  # the hub client raises its own, urllib's and fsspec's
-        raise SeedbedError(
-            f"hub dataset {source['hub']}: {(str(error) or type(error).__name__).splitlines()[0]}"
-        ) from None
-    read = {
-        split: {name: questions(data[split], name, f"{source['hub']}:{name}:{split}") for name, data in loaded.items()}
-        for split in ("dev", "test")
-    }
-    return read["dev"], read["test"]
+def note(trained_on: list[dict], seen: set | None) -> dict | None:
+    """How many questions occur in the corpora that the model was trained on; None where nobody looked."""
+    if seen is None:
+        return None
+    same = {key: trained_on[0][key] for key in ("rule", "asked", "too_short")}
+    return {**same, "contaminated": len(seen), "corpora": [one["corpus"] for one in trained_on]}
 
 
-def questions(records: Iterable[dict], subject: str, where: str) -> list[Question]:
+def window(subject: Subject) -> int:
+    """The longest prompt in tokens: what the model was trained on."""
+    return min(subject.trained_length, subject.most_positions or subject.trained_length)
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+def prompts_of(
+    subject: Subject, convention: Convention, name: str, dev: list[Question], test: list[Question], shots: int
+) -> list[Prompt]:
+    """The prompts of one subject."""
+    head = HEAD.format(CHINESE_NAMES.get(name, name))
+    examples = [convention.shot(question) for question in dev[:shots]]
+    asked = [convention.ask(question) for question in test]
+    encoded = subject.tokenizer([head + "".join(examples) + ask for ask in asked]).input_ids
+    most, every = window(subject), tuple(range(len(examples)))
+    prompts = []
+    for number, (question, ask, ids, answers) in enumerate(
+        zip(test, asked, encoded, letters(subject, convention, asked), strict=True)
+    ):
+        kept = every
+        if convention.drops_shots and len(ids) > most:
+            ids, kept = without_shots(subject, head, examples, ask, most)
+        fits = most + 1 - max(map(len, answers))
+        prompts.append(Prompt(question, number, ids[-fits:], answers, kept, cut=max(0, len(ids) - fits)))
+    return prompts
+
+
+def without_shots(
+    subject: Subject, head: str, examples: list[str], ask: str, most: int
+) -> tuple[list[int], tuple[int, ...]]:
+    """Ids of a prompt without as many shots as needed, the longest ones first, and those that are kept.
+
+    Where none is left and it is still too long, it goes without its introduction, as the benchmark's own code does.
+    """
+    kept = list(range(len(examples)))
+    while kept:
+        kept.remove(max(kept, key=lambda number: len(examples[number])))
+        ids = subject.tokenizer(head + "".join(examples[number] for number in kept) + ask).input_ids
+        if len(ids) <= most:
+            return ids, tuple(kept)
+    return subject.tokenizer(ask).input_ids, ()
+
+
+def letters(subject: Subject, convention: Convention, asked: list[str]) -> list[list[list[int]]]:
+    """For each prompt the ids that A, B, C and D would add to it.
+
+    They are found in context, because a tokenizer may begin a word otherwise after a colon than at the start of a text,
+    or merge it with what is before. Raises SeedbedError where the four do not differ.
+    """
+
+    def encoded(texts: list[str]) -> list[list[int]]:
+        return subject.tokenizer(texts, add_special_tokens=False).input_ids
+
+    alone = encoded(list(LETTERS))
+    before = encoded(asked)
+    longer = [encoded([ask + convention.space + letter for ask in asked]) for letter in LETTERS]
     found = []
-    for number, record in enumerate(records, start=1):
-        missing = [column for column in COLUMNS if record.get(column) is None]
-        if missing:
-            raise SeedbedError(f"{where}: record {number}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
-        letter = record["Answer"].strip()
-        if letter not in LETTERS or len(letter) != 1:
-            raise SeedbedError(f"{where}: record {number}: Answer is {letter!r}, expected one of {', '.join(LETTERS)}")
-        options = tuple(record[option] for option in LETTERS)
-        found.append(Question(subject, record["Question"], options, LETTERS.index(letter)))
-    if not found:
-        raise SeedbedError(f"{where}: no question there")
+    for number, ids in enumerate(before):
+        answers = [whole[number][len(ids) :] for whole in longer]
+        if convention.drops_shots:
+            # One token stands for a letter, its own one where the prompt's end swallows it.
+            whole = all(longer[i][number][: len(ids)] == ids and answers[i] for i in range(len(LETTERS)))
+            answers = [[answer[0]] for answer in answers] if whole else [[ids[-1]] for ids in alone]
+        if len({tuple(answer) for answer in answers}) < len(LETTERS) or not all(answers):
+            raise SeedbedError(
+                f"{subject.folder}: its tokenizer gives the answers {', '.join(LETTERS)} the tokens "
+                f"{', '.join(map(str, answers))}, which do not differ"
+            )
+        found.append(answers)
     return found
 
 
 # --- answering -------------------------------------------------------------------------------------------------------
 
 
-def answer(subject: Subject, dev: dict, test: dict, shots: int, batch_size: int) -> list[dict]:
-    """One row per test question: asked, predicted and right, the four log-probabilities, the shots that fit."""
-    asked = [(question, *prompt_ids(subject, dev[name], question, shots)) for name in test for question in test[name]]
-    rows = [None] * len(asked)
-    order = sorted(range(len(asked)), key=lambda number: -len(asked[number][1]))  # batches of like lengths
-    for batch in batched(order, batch_size):
-        scored = option_scores(subject, [asked[number][1:3] for number in batch])
-        for number, log_probabilities in zip(batch, scored, strict=True):
-            question, ids, _, used = asked[number]
-            rows[number] = row(question, shots, used, len(ids), log_probabilities)
+@dataclass
+class Continuation:
+    """One input whose last places give the log-probabilities of several letters, that differ in their last token."""
+
+    prompt: Prompt
+    options: list[int]
+    fed: list[int]  # after what is read for the whole subject
+    places: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        length = len(self.prompt.answers[self.options[0]])
+        self.places = list(range(len(self.fed) - length, len(self.fed)))
+
+
+def answer(
+    subject: Subject, convention: Convention, dev: dict, test: dict, shots: int, batch_size: int | None = None
+) -> list[dict]:
+    """One row per test question: asked, predicted and right, the four log-probabilities, the shots that fit.
+
+    `batch_size` questions are read at once; None goes by the subject's `batch_tokens`.
+    """
+    rows = []
+    for name in test:
+        prompts = prompts_of(subject, convention, name, dev[name], test[name], shots)
+        scored = option_scores(subject, prompts, batch_size)
+        rows += [row(prompt, shots, log_p) for prompt, log_p in zip(prompts, scored, strict=True)]
     return rows
 
 
-def prompt_ids(
-    subject: Subject, dev: list[Question], question: Question, shots: int
-) -> tuple[list[int], list[int], int]:
-    """Ids of the prompt, ids of the four answers after it, and the number of shots that fit."""
-    subject_name = CHINESE_NAMES.get(question.subject, question.subject)
-    head = f"以下是关于{subject_name}的单项选择题，请直接给出正确答案的选项。\n\n"
-    examples = [f"{example.prompt()}{LETTERS[example.answer]}\n\n" for example in dev[:shots]]
-    window = subject.most_positions or subject.trained_length
-    for dropped in range(len(examples) + 1):
-        prompt = head + "".join(examples[dropped:]) + question.prompt()
-        ids = subject.tokenizer(prompt, add_special_tokens=False).input_ids
-        if len(ids) <= window:
-            break
-    return ids[-window:], option_ids(subject, prompt, ids), len(examples) - dropped
+def option_scores(subject: Subject, prompts: list[Prompt], batch_size: int | None = None) -> np.ndarray:
+    """Log-probabilities of the four letters after each prompt [prompts, 4]."""
+    scored = np.empty((len(prompts), len(LETTERS)))
+    places = {id(prompt): place for place, prompt in enumerate(prompts)}
+    order = sorted(prompts, key=lambda prompt: (prompt.kept, len(prompt.ids)))
+    for _, same_shots in groupby(order, key=lambda prompt: prompt.kept):
+        group = list(same_shots)
+        shared = commonprefix([prompt.ids[:-1] for prompt in group]) if len(group) > 1 else []
+        prefix = subject.read(shared)
+        fed = [one for prompt in group for one in continuations(prompt, prefix.length)]
+        at_once = batch_size or subject.at_once(max(len(prompt.ids) for prompt in group))
+        for batch in batched(fed, at_once):  # of like lengths
+            for one, log_p in zip(batch, log_probabilities(subject, batch, prefix), strict=True):
+                scored[places[id(one.prompt)], one.options] = log_p
+    return scored
 
 
-def option_ids(subject: Subject, prompt: str, ids: list[int]) -> list[int]:
-    """The token that each letter would begin with right after the prompt; the four must differ."""
-    found = []
-    for letter in LETTERS:
-        longer = subject.tokenizer(prompt + letter, add_special_tokens=False).input_ids
-        alone = subject.tokenizer(letter, add_special_tokens=False).input_ids
-        # A tokenizer may merge the letter with the end of the prompt; then its own token stands for it.
-        found.append(longer[len(ids)] if longer[: len(ids)] == ids and len(longer) > len(ids) else alone[0])
-    if len(set(found)) < len(LETTERS):
-        raise SeedbedError(
-            f"the tokenizer gives the answers {', '.join(LETTERS)} the tokens {found}, which do not differ"
-        )
-    return found
+def continuations(prompt: Prompt, read: int) -> Iterator[Continuation]:
+    """What to feed for the letters after the first `read` tokens: usually one input for all four."""
+    inputs = {}
+    for option, ids in enumerate(prompt.answers):
+        inputs.setdefault(tuple(ids[:-1]), []).append(option)
+    for begun, options in inputs.items():
+        yield Continuation(prompt, options, [*prompt.ids[read:], *begun])
 
 
-def option_scores(subject: Subject, batch: list[tuple[list[int], list[int]]]) -> list[list[float]]:
-    """Log-probabilities of the four answers after each prompt."""
-    logits = subject.logits(right_padded([ids for ids, _ in batch]))
-    rows = torch.arange(len(batch))
-    last = logits[rows, [len(ids) - 1 for ids, _ in batch]].log_softmax(-1)
-    return last.gather(1, torch.tensor([options for _, options in batch], device=last.device)).tolist()
+def log_probabilities(subject: Subject, batch: list[Continuation], prefix: Prefix) -> Iterator[list[float]]:
+    """For each input of a batch the log-probabilities of its letters."""
+    most = max(len(one.places) for one in batch)
+    at = torch.tensor([one.places + one.places[-1:] * (most - len(one.places)) for one in batch])
+    logits = subject.logits(right_padded([one.fed for one in batch]), at, prefix)
+    for one, log_p in zip(batch, logits.log_softmax(-1).cpu(), strict=True):
+        yield [
+            sum(float(log_p[place, token]) for place, token in enumerate(one.prompt.answers[option]))
+            for option in one.options
+        ]
 
 
-def row(question: Question, shots: int, used: int, tokens: int, log_probabilities: list[float]) -> dict:
+def row(prompt: Prompt, shots: int, log_p: np.ndarray) -> dict:
     return {
         "shots": shots,
-        "subject": question.subject,
-        "question": question.text,
-        "gold": LETTERS[question.answer],
-        "predicted": LETTERS[int(np.argmax(log_probabilities))],
-        **{f"log_p_{letter}": value for letter, value in zip(LETTERS, log_probabilities, strict=True)},
-        "shots_used": used,
-        "prompt_tokens": tokens,
+        "subject": prompt.question.subject,
+        "number": prompt.number,
+        "question": prompt.question.text,
+        "gold": LETTERS[prompt.question.answer],
+        "predicted": LETTERS[int(np.argmax(log_p))],
+        **{f"log_p_{letter}": float(value) for letter, value in zip(LETTERS, log_p, strict=True)},
+        "shots_used": len(prompt.kept),
+        "prompt_tokens": len(prompt.ids),
+        "tokens_cut": prompt.cut,
     }
-
-
-# --- scores ----------------------------------------------------------------------------------------------------------
-
-
-def scores(rows: list[dict]) -> dict:
-    """Accuracy over all questions (micro, with its 95% Wilson interval), over subjects (macro), and by subject."""
-    by_subject = {}
-    for one in rows:
-        by_subject.setdefault(one["subject"], []).append(one["predicted"] == one["gold"])
-    right = sum(map(sum, by_subject.values()))
-    subjects = {
-        name: {"questions": len(hits), "accuracy": sum(hits) / len(hits), "interval": wilson(sum(hits), len(hits))}
-        for name, hits in by_subject.items()
-    }
-    return {
-        "micro": right / len(rows),
-        "interval": wilson(right, len(rows)),
-        "macro": float(np.mean([facts["accuracy"] for facts in subjects.values()])),
-        "margin": float(np.mean([margin(one) for one in rows])),
-        "shots_dropped": sum(one["shots"] - one["shots_used"] for one in rows),
-        "subjects": subjects,
-    }
-
-
-def margin(one: dict) -> float:
-    """How far the right answer is above the mean of the wrong ones, in nats."""
-    wrong = [one[f"log_p_{letter}"] for letter in LETTERS if letter != one["gold"]]
-    return one[f"log_p_{one['gold']}"] - sum(wrong) / len(wrong)
-
-
-def baselines(test: dict[str, list[Question]]) -> dict[str, float]:
-    """Accuracy of always answering one letter, and of taking the longest option (the first of equal ones)."""
-    every = [question for group in test.values() for question in group]
-    shares = {letter: sum(question.answer == i for question in every) / len(every) for i, letter in enumerate(LETTERS)}
-    longest = sum(question.answer == int(np.argmax([len(o) for o in question.options])) for question in every)
-    return {f"always_{letter}": share for letter, share in shares.items()} | {"longest_option": longest / len(every)}

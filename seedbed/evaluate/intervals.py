@@ -26,6 +26,15 @@ def bootstrap_mean(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def bootstrap_macro(hits: list[int], totals: list[int]) -> tuple[float, float]:
+    """95% percentile interval of the mean of the groups' shares hits / totals, drawn anew within each group."""
+    generator, totals = np.random.default_rng(0), np.array(totals)
+    # Drawing n answers with replacement and counting the right ones is one binomial draw.
+    drawn = generator.binomial(totals, np.array(hits) / totals, (RESAMPLES, len(totals)))
+    low, high = np.quantile((drawn / totals).mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
 def paired_test(differences: np.ndarray) -> float:
     """Two-sided p-value of paired differences being centred at 0: Fisher's sign-flip test, sampled, never 0."""
     generator = np.random.default_rng(0)

@@ -3,9 +3,12 @@
 A document follows the end-of-sequence token, as in training, and every token of its text is predicted once. A window of
 `window` inputs moves by `stride`, and only targets that no earlier window scored count, so that each has at least
 `window - stride` tokens of context where the document has them.
+
+Documents are read as a stream: what is kept of each is a row with its tokens and nats.
 """
 
 from collections.abc import Iterator
+from itertools import groupby
 from math import exp, log
 
 import numpy as np
@@ -16,6 +19,10 @@ from seedbed.evaluate.subject import Subject, right_padded
 from seedbed.iterate import batched
 from seedbed.tokens import TokenSplit
 
+BUFFERED = 64  # batches of windows that are sorted at a time, so that those of like lengths go together
+
+Window = tuple[int, np.ndarray, int]  # document number, tokens [inputs + 1], how many of the last targets count
+
 
 def measure(spec: dict, subject: Subject) -> tuple[dict, list[dict]]:
     window = spec["window"] or subject.trained_length
@@ -25,36 +32,40 @@ def measure(spec: dict, subject: Subject) -> tuple[dict, list[dict]]:
     rows, splits = [], {}
     for name in spec["splits"]:
         split = subject.split(name)
-        scored = score_documents(subject, split, window, stride, spec["batch_size"], spec["max_tokens"])
-        documents = [{"split": name, "document": number, **facts} for number, facts in enumerate(scored)]
-        splits[name] = summary(documents, split, complete=len(documents) == split.documents)
-        rows += documents
+        scored, unigram = score_documents(subject, split, window, stride, spec["max_tokens"])
+        splits[name] = summary(scored, split, unigram)
+        rows += [{"split": name, "document": number, **facts} for number, facts in enumerate(scored)]
     return {"window": window, "stride": stride, "splits": splits}, rows
 
 
 def score_documents(
-    subject: Subject, split: TokenSplit, window: int, stride: int, batch_size: int, max_tokens: int | None
-) -> list[dict]:
-    """Tokens and total nats of each document, of as many whole documents as `max_tokens` allows (at least one)."""
-    documents, tokens = [], 0
-    for ids in split.each_document():
-        documents.append(ids)
-        tokens += len(ids) - 1
-        if max_tokens and tokens >= max_tokens:
-            break
-    nats = np.zeros(len(documents))
-    pieces = [
-        piece for number, ids in enumerate(documents) for piece in windows(number, ids, split.eos_id, window, stride)
-    ]
-    pieces.sort(key=lambda piece: -len(piece[1]))  # batches of like lengths
-    for batch in batched(pieces, batch_size):
-        for (number, _, _), loss in zip(batch, losses(subject, batch), strict=True):
-            nats[number] += loss
-    return [{"tokens": len(ids) - 1, "nats": float(total)} for ids, total in zip(documents, nats, strict=True)]
+    subject: Subject, split: TokenSplit, window: int, stride: int, max_tokens: int | None
+) -> tuple[list[dict], float]:
+    """Tokens and total nats of each document, and the unigram entropy of all of them in nats per token.
+
+    Whole documents are scored until they are `max_tokens` tokens, at least one.
+    """
+    rows, counts, batch_size = [], np.zeros(split.vocab_size, np.int64), subject.at_once(window)
+
+    def pieces() -> Iterator[Window]:
+        tokens = 0
+        for number, ids in enumerate(split.each_document()):
+            rows.append({"tokens": len(ids) - 1, "nats": 0.0})
+            np.add.at(counts, ids[:-1], 1)
+            yield from windows(number, ids, split.eos_id, window, stride)
+            tokens += len(ids) - 1
+            if max_tokens and tokens >= max_tokens:
+                return
+
+    for buffer in batched(pieces(), BUFFERED * batch_size):
+        for batch in batches(buffer, batch_size):
+            for (number, _, _), nats in zip(batch, losses(subject, batch), strict=True):
+                rows[number]["nats"] += nats
+    return rows, entropy(counts)
 
 
-def windows(number: int, ids: np.ndarray, eos: int, window: int, stride: int) -> Iterator[tuple[int, np.ndarray, int]]:
-    """Document number, tokens [inputs + 1] and how many of the last targets count, for each window of a document.
+def windows(number: int, ids: np.ndarray, eos: int, window: int, stride: int) -> Iterator[Window]:
+    """The windows of a document; every target counts in exactly one.
 
     `ids` ends with the end-of-sequence token; it is moved to the front, as the context of the first token.
     """
@@ -69,40 +80,64 @@ def windows(number: int, ids: np.ndarray, eos: int, window: int, stride: int) ->
         yield number, piece, new
 
 
-def losses(subject: Subject, batch: list[tuple[int, np.ndarray, int]]) -> list[float]:
-    """Total nats of the counted targets of each window."""
+def context(piece: Window) -> int:
+    """How many of the first targets do not count: none in the first window of a document, the overlap in all others."""
+    _, tokens, new = piece
+    return len(tokens) - 1 - new
+
+
+def batches(pieces: list[Window], size: int) -> Iterator[list[Window]]:
+    """Batches of windows with one context and like lengths: the targets that count begin at one place in all rows."""
+    pieces = sorted(pieces, key=lambda piece: (context(piece), -len(piece[1])))
+    for _, alike in groupby(pieces, key=context):
+        yield from batched(alike, size)
+
+
+def losses(subject: Subject, batch: list[Window]) -> list[float]:
+    """Total nats of the counted targets of each window of a batch with one context."""
     tokens = right_padded([piece for _, piece, _ in batch])
-    logits = subject.logits(tokens[:, :-1])
-    nats = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten().to(logits.device), reduction="none")
-    nats = nats.view(len(batch), -1).double().cpu()
-    ends = [len(piece) - 1 for _, piece, _ in batch]
-    return [float(row[end - new : end].sum()) for row, end, (_, _, new) in zip(nats, ends, batch, strict=True)]
+    first = context(batch[0])
+    places = torch.arange(first, tokens.shape[1] - 1).expand(len(batch), -1)
+    logits = subject.logits(tokens[:, :-1], at=places)
+    targets = tokens[:, first + 1 :].to(logits.device)
+    # Row by row: the cross entropy takes as much memory again as the logits that it is given.
+    return [
+        float(F.cross_entropy(row[:new], expected[:new], reduction="none").double().sum())
+        for row, expected, (_, _, new) in zip(logits, targets, batch, strict=True)
+    ]
 
 
-def summary(documents: list[dict], split: TokenSplit, complete: bool) -> dict:
-    """Perplexities of a split; those per byte and per word need all of its documents, whose text is counted."""
+def summary(documents: list[dict], split: TokenSplit, unigram: float) -> dict:
+    """Perplexities of a split; those per byte and per word need all of its documents, whose text is counted.
+
+    Words are those that the data set publishes for the split, as the figures in the literature have it, or else what
+    white space separates.
+    """
     tokens, nats = sum(row["tokens"] for row in documents), sum(row["nats"] for row in documents)
     result = {
         "documents": len(documents),
         "tokens": tokens,
         "loss": nats / tokens,
         "perplexity": exp(min(700.0, nats / tokens)),
-        "unigram_loss": unigram_entropy(split, len(documents)),
+        "unigram_loss": unigram,
         "bits_per_byte": None,
+        "words": None,
+        "words_from": None,
         "word_loss": None,
         "word_perplexity": None,
     }
-    if complete:
+    if len(documents) == split.documents:
+        words = split.published_words or split.words
         result["bits_per_byte"] = nats / log(2) / split.bytes
-        result["word_loss"] = nats / split.words
+        result["words"] = words
+        result["words_from"] = "published" if split.published_words else "counted"
+        result["word_loss"] = nats / words
         # Chinese has few spaces, and so very long "words": beyond what a float holds only the loss is told.
-        result["word_perplexity"] = exp(nats / split.words) if nats / split.words < 700 else None
+        result["word_perplexity"] = exp(nats / words) if nats / words < 700 else None
     return result
 
 
-def unigram_entropy(split: TokenSplit, documents: int) -> float:
-    """Nats per token of the best model without context: the entropy of the scored tokens' own frequencies."""
-    ids = split.read(0, int(split.document_ends[documents - 1]) + 1)
-    counts = torch.bincount(torch.from_numpy(ids[ids != split.eos_id])).double()
+def entropy(counts: np.ndarray) -> float:
+    """Nats per token of the best model without context: the entropy of the tokens' own frequencies [vocabulary]."""
     shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * shares.log()).sum())
+    return float(-(shares * np.log(shares)).sum())

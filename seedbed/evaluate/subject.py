@@ -1,12 +1,23 @@
 """The model under evaluation, with its tokenizer and the tokens of a corpus."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import AutoConfig, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 from transformers.cache_utils import DynamicLayer
 
 from seedbed.errors import SeedbedError
@@ -17,6 +28,7 @@ from seedbed.objectives.lm import load_model
 from seedbed.tokens import TokenSplit
 
 UNSTATED_LENGTH = 2048  # of a model that does not say how long its inputs were
+BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}  # enough to keep the cores busy
 
 
 @dataclass(frozen=True)
@@ -36,23 +48,25 @@ class Subject:
     """A causal LM of a transformers directory in fp32, on the GPU if there is one.
 
     `trained_length` is the window it was trained on, in tokens; `tokens` a directory of `build_tokens`, which some
-    evaluations need.
+    evaluations need; `batch_tokens` how many tokens it reads at once, 0 for what suits the device.
     """
 
     folder: Path
     tokens: Path | None
     trained_length: int
+    batch_tokens: int = 0
 
     @classmethod
-    def of_run(cls, run: Path, tokens: Path | None = None) -> "Subject":
+    def of_run(cls, run: Path, tokens: Path | None = None, batch_tokens: int = 0) -> "Subject":
         """The model of a finished run's directory."""
-        return cls(run / "model", tokens, read_json(run / "run.json")["spec"]["seq_len"])
+        return cls(run / "model", tokens, read_json(run / "run.json")["spec"]["seq_len"], batch_tokens)
 
     @classmethod
-    def of_model(cls, folder: Path, tokens: Path | None = None) -> "Subject":
+    def of_model(cls, folder: Path, tokens: Path | None = None, batch_tokens: int = 0) -> "Subject":
         """A transformers directory; the length of its inputs is the one that its config states."""
         config = AutoConfig.from_pretrained(folder).get_text_config()
-        return cls(folder, tokens, getattr(config, "max_position_embeddings", None) or UNSTATED_LENGTH)
+        stated = getattr(config, "max_position_embeddings", None)
+        return cls(folder, tokens, stated or UNSTATED_LENGTH, batch_tokens)
 
     @cached_property
     def model(self) -> PreTrainedModel:
@@ -139,9 +153,7 @@ class Subject:
         return Prefix(len(ids), tuple((layer.keys, layer.values) for layer in cache.layers))
 
     @torch.inference_mode()
-    def logits(
-        self, tokens: torch.Tensor, at: torch.Tensor | None = None, after: Prefix | None = None
-    ) -> torch.Tensor:
+    def logits(self, tokens: torch.Tensor, at: torch.Tensor | None = None, after: Prefix | None = None) -> torch.Tensor:
         """Next-token logits [batch, n, vocabulary] in fp32 of tokens [batch, length], padded on the right if at all.
 
         `at` [batch, n] are the places in `tokens` to give them for, all by default; `after` is what every row goes on
@@ -160,20 +172,48 @@ class Subject:
         logits = self.model(input_ids=ids, **options).logits.float()
         return logits if at is None else logits.take_along_dim(at[..., None], dim=1)
 
+    def at_once(self, length: int) -> int:
+        """How many inputs of `length` tokens make a batch."""
+        return max(1, (self.batch_tokens or BATCH_TOKENS[self.model.device.type]) // length)
+
     @cached_property
     def picks_places(self) -> bool:
         """Whether the model can leave out the logits of other places."""
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @torch.inference_mode()
-    def greedy(self, ids: list[int], most: int) -> list[int]:
-        """The `most` tokens that follow by taking the most likely one each time, at most up to end of sequence."""
+    def continuation(self, ids: list[int], most: int, decoding: str | dict = "greedy") -> list[int]:
+        """Up to `most` tokens that follow `ids`; if end of sequence is among them, it is the last.
+
+        `decoding` is "greedy", or the `temperature`, `top_p` and `seed` to draw them with. The seed and `ids` alone
+        decide what is drawn, and the random state of the caller stays what it was.
+        """
         inputs = torch.tensor([ids], device=self.model.device)
-        end = self.tokenizer.eos_token_id
-        if self.memory:
-            return recurrence.greedy(self.model, inputs, most, end, **self.memory)
-        settings = {"do_sample": False, "max_new_tokens": most, "pad_token_id": end}
-        return self.model.generate(inputs, attention_mask=torch.ones_like(inputs), **settings)[0, len(ids) :].tolist()
+        end, sampling = self.tokenizer.eos_token_id, None if decoding == "greedy" else decoding
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            if sampling:
+                torch.manual_seed(int(np.random.SeedSequence([sampling["seed"], *ids]).generate_state(1)[0]))
+            if self.memory:
+                return recurrence.continued(self.model, inputs, most, end, chooser(sampling), **self.memory)
+            settings = {"max_new_tokens": most, "eos_token_id": end, "pad_token_id": end, "do_sample": bool(sampling)}
+            if sampling:
+                settings |= {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
+            # The model's own would fill in all that is not set: penalties, suppressed tokens, other ends.
+            self.model.generation_config = GenerationConfig(**settings)
+            made = self.model.generate(inputs, self.model.generation_config, attention_mask=torch.ones_like(inputs))
+        return made[0, len(ids) :].tolist()
+
+
+def chooser(sampling: dict | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From logits [1, vocabulary] to the next token [1, 1]: the likeliest, or one drawn.
+
+    It is drawn from softmax(logits / temperature) over the nucleus, the fewest tokens that hold `top_p` of it
+    (Holtzman et al. 2020, arXiv 1904.09751), as transformers' `generate` does.
+    """
+    if not sampling:
+        return lambda logits: logits.argmax(-1, keepdim=True)
+    temperature, nucleus = TemperatureLogitsWarper(sampling["temperature"]), TopPLogitsWarper(sampling["top_p"])
+    return lambda logits: nucleus(None, temperature(None, logits)).softmax(-1).multinomial(1)
 
 
 def right_padded(sequences: list) -> torch.Tensor:

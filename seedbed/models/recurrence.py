@@ -5,6 +5,8 @@ counts its positions anew from its oldest key, so that they never exceed memory 
 `SegmentCache` is what transformers calls `past_key_values`: any call of the model takes it, whatever its attention.
 """
 
+from collections.abc import Callable
+
 import torch
 from transformers import LlamaModel
 from transformers.models.llama.modeling_llama import rotate_half
@@ -134,19 +136,24 @@ def logits(
     return model.get_output_embeddings()(hidden)
 
 
-def greedy(
-    model: torch.nn.Module, ids: torch.Tensor, most: int, end: int | None, work_size: int, cache_size: int
+def continued(
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    most: int,
+    end: int | None,
+    choose: Callable[[torch.Tensor], torch.Tensor],
+    work_size: int,
+    cache_size: int,
 ) -> list[int]:
-    """The most likely continuation of ids [1, length] by up to `most` tokens, `end` being the last if it comes.
+    """The continuation of ids [1, length] by up to `most` tokens, `end` being the last if it comes.
 
-    The prompt is read in segments of `work_size` tokens, then every token is a segment of its own.
+    The prompt is read in segments of `work_size` tokens, then every token is a segment of its own. `choose` makes the
+    next token [1, 1] of its logits [1, vocab] in fp32.
     """
-    cache, made = SegmentCache(cache_size), []
-    for segment in ids.split(work_size, dim=1):
-        scores = model(input_ids=segment, past_key_values=cache).logits
-    while len(made) < most:
-        made.append(int(scores[0, -1].argmax()))
-        if made[-1] == end:
-            break
-        scores = model(input_ids=ids.new_tensor([[made[-1]]]), past_key_values=cache).logits
+    cache, made, read = SegmentCache(cache_size), [], ids
+    while len(made) < most and (not made or made[-1] != end):
+        for segment in read.split(work_size, dim=1):
+            scores = model(input_ids=segment, past_key_values=cache, logits_to_keep=1).logits
+        read = choose(scores[:, -1].float())
+        made.append(int(read))
     return made

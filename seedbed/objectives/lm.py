@@ -193,7 +193,7 @@ class LanguageModelling:
 
 
 def load_model(folder: Path, attention: str | None = None) -> torch.nn.Module:
-    """The causal LM of a transformers directory in fp32, those with KeyNorm included; `attention` None is its default."""
+    """The causal LM of a transformers directory in fp32, with its default attention unless told."""
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)

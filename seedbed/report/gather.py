@@ -18,20 +18,26 @@ class Gathered:
     def runs(self) -> list[str]:
         return [variant["run"] for variant in self.spec["variants"]]
 
+    @property
+    def subjects(self) -> list[str]:
+        """What is evaluated: the runs, and the models that were trained elsewhere."""
+        return self.runs + self.spec["models"]
+
     @cached_property
     def varied(self) -> dict[str, list[str]]:
         """The values of each varied key, in order."""
         values = [variant["values"] for variant in self.spec["variants"]]
-        keys = [key for key in values[0] if key != "run"]
+        keys = [key for one in values[:1] for key in one if key != "run"]
         return {key: list(dict.fromkeys(one[key] for one in values)) for key in keys}
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """What to call each run in a legend: its varied values, or its name."""
+        """What to call each run and model in a legend: the varied values of a run, or the name."""
+        names = {subject: subject for subject in self.subjects}
         if not self.varied:
-            return {run: run for run in self.runs}
+            return names
         short = {key: key.rsplit(".", 1)[-1] for key in self.varied}
-        return {
+        return names | {
             variant["run"]: ", ".join(f"{short[key]} {variant['values'][key]}" for key in self.varied)
             for variant in self.spec["variants"]
         }
@@ -49,9 +55,9 @@ class Gathered:
     def metrics(self, run: str) -> list[dict]:
         return read_jsonl(self.results / "runs" / run / "metrics.jsonl")
 
-    def evaluation(self, run: str, evaluation: str) -> dict:
-        return read_json(self.results / "evaluations" / run / f"{evaluation}.json")
+    def evaluation(self, subject: str, evaluation: str) -> dict:
+        return read_json(self.results / "evaluations" / subject / f"{evaluation}.json")
 
-    def of_kind(self, kind: str) -> list[str]:
-        """Names of the study's evaluations of one kind."""
-        return [name for name, found in self.spec["evaluations"].items() if found == kind]
+    def measured(self, evaluation: str) -> dict[str, dict]:
+        """The results of an evaluation by run or model."""
+        return {subject: self.evaluation(subject, evaluation) for subject in self.subjects}

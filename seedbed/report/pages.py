@@ -11,6 +11,18 @@ from seedbed.fields import format_count
 from seedbed.report.gather import Gathered
 from seedbed.report.plots import plot_name
 
+CAPTIONS = {
+    "perplexity": "How well each split is predicted; lower is better.",
+    "forgetting": "Forgetting curve: how much of a piece comes back right by its length, on meaningful and on random "
+    "tokens; bands are 95% intervals of the mean.",
+    "receptive-field": "What having read the piece is worth by the distance to it; bands are 95% intervals. Where they "
+    "fall to 0, the effective receptive field ends.",
+    "history": "Loss by position in a piece of text, after the tokens before it and without, and the gain in accuracy "
+    "with its 95% interval.",
+    "cmmlu": "Multiple-choice accuracy against chance.",
+}
+TEXTS = {"order": "meaningful", "random": "random"}
+
 
 def environment() -> Environment:
     made = Environment(loader=PackageLoader("seedbed.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -36,10 +48,9 @@ def study_page(study: Gathered, plots: Path) -> str:
                 (plot, Markup((plots / f"{plot_name(plot)}.svg").read_text(encoding="utf-8"))) for plot in spec["plots"]
             ],
             shared=shared_tokens(study),
-            perplexity=by_run(study, "perplexity"),
-            forgetting=by_run(study, "forgetting"),
-            cmmlu=by_run(study, "cmmlu"),
-            samples=by_run(study, "samples"),
+            captions=CAPTIONS,
+            texts=TEXTS,
+            measured={name: study.measured(name) for name in spec["evaluations"]},
         )
     )
 
@@ -52,16 +63,18 @@ def shared_tokens(study: Gathered) -> dict | None:
     return {"alone": alone, "trained": trained, "saved": alone - trained} if trained < alone else None
 
 
-def by_run(study: Gathered, kind: str) -> dict[str, dict[str, dict]]:
-    """Results of the study's evaluations of one kind: by evaluation, then by run."""
-    return {name: {run: study.evaluation(run, name) for run in study.runs} for name in study.of_kind(kind)}
-
-
 def milestones_page(studies: list[tuple[dict, pd.DataFrame]]) -> str:
     """The index: one dated entry per study, the newest first, from specs and tables."""
-    entries = [{"spec": spec, "table": table.to_dict("records")} for spec, table in studies]
+    entries = [{"spec": spec, "table": rows_of_runs(table)} for spec, table in studies]
     entries.sort(key=lambda entry: entry["spec"]["date"], reverse=True)
     return environment().get_template("milestones.html").render(title="Milestones", entries=entries)
+
+
+def rows_of_runs(table: pd.DataFrame) -> list[dict]:
+    """The rows of a study's table without those of models that were trained elsewhere."""
+    if "tokens" not in table:
+        return []
+    return table[table["tokens"].notna()].convert_dtypes().to_dict("records")
 
 
 def percent(share: float) -> str:

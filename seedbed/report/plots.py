@@ -53,21 +53,28 @@ STYLE = {
 
 def draw(study: Gathered, plot: dict) -> Figure:
     """The figure of one entry of `plots`."""
-    drawers = {"loss": loss_figure, "forgetting": forgetting_figure, "cmmlu": cmmlu_figure}
+    drawers = {
+        "loss": loss_figure,
+        "perplexity": perplexity_figure,
+        "forgetting": forgetting_figure,
+        "receptive-field": receptive_field_figure,
+        "history": history_figure,
+        "cmmlu": cmmlu_figure,
+    }
     with plt.rc_context(STYLE):
         return drawers[plot["kind"]](study, plot)
 
 
 def colours(study: Gathered) -> dict[str, str]:
-    return {run: COLOURS[number % len(COLOURS)] for number, run in enumerate(study.runs)}
+    return {subject: COLOURS[number % len(COLOURS)] for number, subject in enumerate(study.subjects)}
 
 
 def loss_figure(study: Gathered, plot: dict) -> Figure:
     """Training loss (line) and validation loss (dots) against tokens, steps or seconds."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     key = {"steps": "step"}.get(plot["x"], plot["x"])
-    for run, colour in colours(study).items():
-        lines = study.metrics(run)
+    for run in study.runs:
+        lines, colour = study.metrics(run), colours(study)[run]
         x, loss = np.array([line[key] for line in lines]), smoothed([line["loss"] for line in lines], plot["smooth"])
         axes.plot(x, loss, color=colour, linewidth=1.2, label=study.labels[run])
         valid = [line for line in lines if "valid_loss" in line]
@@ -93,65 +100,159 @@ def smoothed(values: list[float], window: int) -> np.ndarray:
     return (sums[stop] - sums[start]) / (stop - start)
 
 
-def forgetting_figure(study: Gathered, plot: dict) -> Figure:
-    """Copy accuracy (line, 95% band) and LM accuracy (dashed) by length; a panel for each kind of text."""
-    found = {run: study.evaluation(run, plot["evaluation"]) for run in study.runs}
-    texts = list(next(iter(found.values()))["curves"])
-    figure, panels = plt.subplots(1, len(texts), figsize=(7, 3.6), sharey=True, squeeze=False, layout="constrained")
-    for axes, text in zip(panels[0], texts, strict=True):
-        for run, colour in colours(study).items():
-            points = [point for point in found[run]["curves"][text]["points"] if point["measurable"]]
-            draw_curve(axes, points, colour, study.labels[run])
-        for length in sorted({result["trained_length"] for result in found.values()}):
-            # The prompt holds a piece twice: beyond half the window the first copy is out of it.
-            axes.axvline(length / 2, color=INK, linestyle=":", linewidth=1)
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_title({"order": "meaningful text", "random": "random tokens"}[text], fontsize=10)
-        axes.set_xlabel("length copied (tokens)")
-    panels[0][0].set_ylabel("accuracy")
-    panels[0][0].set_ylim(-0.02, 1.02)
-    panels[0][0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    legend = panels[0][-1]
-    legend.plot([], [], "-", color=INK, label="copy")
-    legend.plot([], [], "--", color=INK, label="without memory (LM)")
-    legend.plot([], [], ":", color=INK, label="half the training window")
-    legend.legend(fontsize=8)
+def perplexity_figure(study: Gathered, plot: dict) -> Figure:
+    """Bits per byte of each split, or loss per token where only some documents were read."""
+    found = study.measured(plot["evaluation"])
+    splits = list(next(iter(found.values()))["splits"])
+    whole = all(result["splits"][split]["bits_per_byte"] is not None for result in found.values() for split in splits)
+    key = "bits_per_byte" if whole else "loss"
+    figure, axes = plt.subplots(figsize=(7, 0.8 + 0.34 * len(found)), layout="constrained")
+    for split, marker in zip(splits, "osD", strict=False):
+        values = [result["splits"][split][key] for result in found.values()]
+        axes.scatter(values, range(len(found)), marker=marker, c=list(colours(study).values())[: len(found)])
+        axes.plot([], [], marker, color=INK, label=split)
+    axes.set_yticks(range(len(found)), [study.labels[subject] for subject in found])
+    axes.set_ylim(len(found) - 0.5, -0.5)
+    axes.set_xlabel("bits per byte" if whole else "loss (nats per token)")
+    axes.legend(fontsize=8)
     return figure
 
 
+TEXTS = {"order": "meaningful text", "random": "random tokens"}
+
+
+def forgetting_figure(study: Gathered, plot: dict) -> Figure:
+    """Copy accuracy (line, 95% band) and LM accuracy (dashed) by length; a panel for each kind of text."""
+    found = study.measured(plot["evaluation"])
+    figure, panels = text_panels(found)
+    for text, axes in panels.items():
+        for subject, points in measured_points(found, text).items():
+            draw_curve(axes, points, colours(study)[subject], study.labels[subject])
+        axes.set_xlabel("length copied (tokens)" if first_of(found)["task"] == "copy" else "length reversed (tokens)")
+    reaches = [result["reach"] for result in found.values()]
+    # The prompt holds a piece twice: beyond half the training length the model has seen no input so long.
+    mark(panels, {reach["trained_length"] / 2 for reach in reaches}, ":", "half the training length")
+    mark(panels, {reach["trained_length"] for reach in reaches}, "-.", "training length")
+    mark(panels, {reach["window"] for reach in reaches if reach["theoretical"]}, (0, (5, 3)), "work + cache")
+    axes.plot([], [], "-", color=INK, label="copied" if first_of(found)["task"] == "copy" else "reversed")
+    axes.plot([], [], "--", color=INK, linewidth=1, label="without memory (LM)")
+    accuracy_axis(panels, "accuracy")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def receptive_field_figure(study: Gathered, plot: dict) -> Figure:
+    """Copy minus LM accuracy (line, 95% band) by the distance in tokens to what is copied."""
+    found = study.measured(plot["evaluation"])
+    figure, panels = text_panels(found)
+    for text, axes in panels.items():
+        for subject, points in measured_points(found, text).items():
+            x, colour = [point["distance"] for point in points], colours(study)[subject]
+            band(axes, x, [point["gain"] for point in points], colour, study.labels[subject])
+        axes.axhline(0, color=INK, linewidth=0.6)
+        axes.set_xlabel("distance (tokens)")
+    reaches = [result["reach"] for result in found.values()]
+    mark(panels, {reach["window"] for reach in reaches}, ":", "work + cache, or training length")
+    mark(panels, {reach["theoretical"] for reach in reaches if reach["theoretical"]}, "-.", "layers x work")
+    accuracy_axis(panels, "copy - LM accuracy", limits=(None, None))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def first_of(found: dict[str, dict]) -> dict:
+    return next(iter(found.values()))
+
+
+def text_panels(found: dict[str, dict]) -> tuple[Figure, dict[str, plt.Axes]]:
+    """A panel for each kind of text, with lengths in powers of two."""
+    texts = list(first_of(found)["curves"])
+    figure, panels = plt.subplots(1, len(texts), figsize=(7, 4), sharey=True, squeeze=False, layout="constrained")
+    for axes, text in zip(panels[0], texts, strict=True):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_title(TEXTS[text], fontsize=10)
+    return figure, dict(zip(texts, panels[0], strict=True))
+
+
+def measured_points(found: dict[str, dict], text: str) -> dict[str, list[dict]]:
+    curves = {subject: result["curves"][text]["points"] for subject, result in found.items()}
+    measured = {subject: [point for point in points if point["measurable"]] for subject, points in curves.items()}
+    return {subject: points for subject, points in measured.items() if points}
+
+
+def mark(panels: dict[str, plt.Axes], places: set[float], style: object, label: str) -> None:
+    """Vertical lines in every panel, with one entry in the legend if there is one."""
+    for axes in panels.values():
+        for number, place in enumerate(sorted(places)):
+            axes.axvline(place, color=INK, linestyle=style, linewidth=1, label=label if number == 0 else None)
+
+
+def accuracy_axis(panels: dict[str, plt.Axes], label: str, limits: tuple = (-0.02, 1.02)) -> None:
+    first = next(iter(panels.values()))
+    first.set_ylabel(label)
+    first.set_ylim(*limits)
+    first.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def band(axes: plt.Axes, x: list[float], values: list[dict], colour: str, label: str) -> None:
+    """Means as a line with their 95% intervals as a band."""
+    low, high = zip(*(value["interval"] for value in values), strict=True)
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, [value["mean"] for value in values], "-", color=colour, label=label)
+
+
 def draw_curve(axes: plt.Axes, points: list[dict], colour: str, label: str) -> None:
-    if not points:
-        return
     lengths = [point["length"] for point in points]
-    low, high = zip(*(point["copy"]["interval"] for point in points), strict=True)
-    axes.fill_between(lengths, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(lengths, [point["copy"]["mean"] for point in points], "-", color=colour, label=label)
+    band(axes, lengths, [point["copy"] for point in points], colour, label)
     axes.plot(lengths, [point["lm"]["mean"] for point in points], "--", color=colour, linewidth=1)
 
 
+def history_figure(study: Gathered, plot: dict) -> Figure:
+    """Loss by position with and without the text before, and what that is worth in accuracy."""
+    found = study.measured(plot["evaluation"])
+    figure, (losses, gains) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
+    for subject, result in found.items():
+        bins, colour = result["positions"], colours(study)[subject]
+        x = [(one["from"] + one["to"] + 1) / 2 for one in bins]  # positions counted from 1
+        losses.plot(x, [one["with"]["loss"] for one in bins], "-", color=colour, label=study.labels[subject])
+        losses.plot(x, [one["without"]["loss"] for one in bins], "--", color=colour, linewidth=1)
+        values = [{"mean": one["accuracy_gain"], "interval": one["accuracy_interval"]} for one in bins]
+        band(gains, x, values, colour, study.labels[subject])
+    losses.plot([], [], "-", color=INK, label="after its history")
+    losses.plot([], [], "--", color=INK, linewidth=1, label="without")
+    gains.axhline(0, color=INK, linewidth=0.6)
+    for axes in (losses, gains):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("position in the piece (tokens)")
+    losses.set_ylabel("loss (nats per token)")
+    gains.set_ylabel("gain in accuracy")
+    gains.yaxis.set_major_formatter(PercentFormatter(1.0))
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
 def cmmlu_figure(study: Gathered, plot: dict) -> Figure:
-    """Accuracy with its 95% interval for each run and number of shots, against chance."""
-    found = {run: study.evaluation(run, plot["evaluation"]) for run in study.runs}
-    first = next(iter(found.values()))
+    """Accuracy with its 95% interval for each run or model and number of shots, against chance."""
+    found = study.measured(plot["evaluation"])
+    first = first_of(found)
     shots = list(first["shots"])
-    figure, axes = plt.subplots(figsize=(7, 0.8 + 0.34 * len(found) * len(shots)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 0.9 + 0.34 * len(found) * len(shots)), layout="constrained")
     names = []
-    for run, result in found.items():
+    for subject, result in found.items():
         for setting in shots:
             scores, y = result["shots"][setting], len(names)
-            axes.plot(scores["interval"], [y, y], color=colours(study)[run], linewidth=2)
-            axes.plot(scores["micro"], y, "o", color=colours(study)[run])
-            names.append(f"{study.labels[run]}, {setting}-shot")
+            axes.plot(scores["interval"], [y, y], color=colours(study)[subject], linewidth=2)
+            axes.plot(scores["micro"], y, "o", color=colours(study)[subject])
+            names.append(f"{study.labels[subject]}, {setting}-shot")
     axes.axvline(first["chance"], color=INK, linestyle=":", linewidth=1, label="chance")
     axes.axvline(first["baselines"]["longest_option"], color=INK, linestyle="--", linewidth=1, label="longest option")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    what = "demonstration set, not CMMLU" if first["demonstration"] else "CMMLU"
+    what = "demonstration set, not CMMLU" if first["demonstration"] else f"CMMLU, convention {first['convention']}"
     axes.set_xlabel(f"right answers of {first['questions']} ({what}), 95% interval")
-    axes.legend(fontsize=8, loc="upper right")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 

@@ -1,35 +1,62 @@
-"""The table of a study: a row per run."""
+"""The table of a study: a row per run, and per model that was trained elsewhere."""
 
 import pandas as pd
 
 from seedbed.report.gather import Gathered
 
+COSTS = ("parameters", "steps", "tokens", "loss", "valid_loss", "tokens_per_second", "seconds", "device_hours")
+
 
 def study_table(study: Gathered) -> pd.DataFrame:
-    """What was varied, what it cost and what came out, one run per row; columns of evaluations carry their name."""
-    return pd.DataFrame([row(study, variant) for variant in study.spec["variants"]])
+    """What was varied, what it cost and what came out; columns of evaluations carry their name."""
+    runs = [costs(study, variant) | figures(study, variant["run"]) for variant in study.spec["variants"]]
+    return pd.DataFrame(runs + [{"run": model} | figures(study, model) for model in study.spec["models"]])
 
 
-def row(study: Gathered, variant: dict) -> dict:
-    run, summary = variant["run"], study.summary(variant["run"])
-    facts = {"run": run} | {key: value for key, value in variant["values"].items() if key != "run"}
-    for key in ("parameters", "steps", "tokens", "loss", "valid_loss", "tokens_per_second", "seconds", "device_hours"):
-        facts[key] = summary[key]
-    facts["peak_memory_bytes"] = summary["peak_memory_bytes"].get("device", summary["peak_memory_bytes"]["host"])
-    for name in study.of_kind("perplexity"):
-        for split, scores in study.evaluation(run, name)["splits"].items():
-            facts |= {
-                f"{name}.{split}.{key}": scores[key]
-                for key in ("perplexity", "loss", "unigram_loss", "bits_per_byte", "word_loss")
-            }
-    for name in study.of_kind("forgetting"):
-        for text, curve in study.evaluation(run, name)["curves"].items():
-            facts |= {f"{name}.{text}.{zone}": length for zone, length in curve["zones"].items()}
-    for name in study.of_kind("cmmlu"):
-        for shots, scores in study.evaluation(run, name)["shots"].items():
-            facts |= {f"{name}.{shots}-shot.{key}": scores[key] for key in ("micro", "macro")}
-            facts |= {
-                f"{name}.{shots}-shot.{side}": value
-                for side, value in zip(("low", "high"), scores["interval"], strict=True)
-            }
-    return facts
+def costs(study: Gathered, variant: dict) -> dict:
+    summary = study.summary(variant["run"])
+    varied = {key: value for key, value in variant["values"].items() if key != "run"}
+    peaks = summary["peak_memory_bytes"]
+    memory = {"peak_memory_bytes": peaks.get("device", peaks["host"])}
+    return {"run": variant["run"]} | varied | {key: summary[key] for key in COSTS} | memory
+
+
+def figures(study: Gathered, subject: str) -> dict:
+    """The figures of all evaluations of a run or model."""
+    found = {}
+    for name, kind in study.spec["evaluations"].items():
+        for key, value in FIGURES[kind](study.evaluation(subject, name)).items():
+            found[f"{name}.{key}"] = value
+    return found
+
+
+def perplexity(result: dict) -> dict:
+    keys = ("perplexity", "loss", "unigram_loss", "bits_per_byte", "word_loss")
+    return {f"{split}.{key}": scores[key] for split, scores in result["splits"].items() for key in keys}
+
+
+def forgetting(result: dict) -> dict:
+    return {f"{text}.{zone}": end for text, curve in result["curves"].items() for zone, end in curve["zones"].items()}
+
+
+def history(result: dict) -> dict:
+    gain = result["overall"]["gain"]
+    return {"gain": gain["loss"], "low": gain["interval"][0], "high": gain["interval"][1]}
+
+
+def cmmlu(result: dict) -> dict:
+    found = {}
+    for shots, scores in result["shots"].items():
+        named = {"micro": scores["micro"], "macro": scores["macro"], "margin": scores["margin"]}
+        named |= dict(zip(("low", "high"), scores["interval"], strict=True))
+        named |= {category: facts["macro"] for category, facts in scores["categories"].items()}
+        found |= {f"{shots}-shot.{key}": value for key, value in named.items()}
+    return found
+
+
+def samples(result: dict) -> dict:
+    keys = ("repetition", "distinct_1", "distinct_2", "distinct_3")
+    return {f"{one['label']}.{key}": one[key] for one in result["settings"] for key in keys}
+
+
+FIGURES = {"perplexity": perplexity, "forgetting": forgetting, "history": history, "cmmlu": cmmlu, "samples": samples}

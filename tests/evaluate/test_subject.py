@@ -36,18 +36,103 @@ def test_a_recurrent_model_is_read_in_its_segments_with_its_cache(folder: Path, 
     assert not torch.allclose(made.logits(IDS)[:, 30:], whole[:, 30:], atol=1e-3)
 
 
-def test_a_cache_that_holds_all_continues_as_an_ordinary_model(folder: Path, tokens: Path) -> None:
+HOLDS_ALL = {"work_size": 7, "cache_size": 99}
+SAMPLED = {"temperature": 0.3, "top_p": 0.9, "seed": 0}
+
+
+@pytest.mark.parametrize("decoding", ["greedy", SAMPLED])
+def test_a_cache_that_holds_all_continues_as_an_ordinary_model(
+    tokenizer: Path, tokens: Path, tmp_path: Path, decoding: str | dict
+) -> None:
+    folder = saved_model(tokenizer, tmp_path / "model", initializer_range=0.3)  # what it has read matters to it
     ids = IDS[0].tolist()
-    expected = subject(folder, tokens).greedy(ids, 12)
+    expected = subject(folder, tokens).continuation(ids, 12, decoding)
     assert len(expected) == 12
-    assert subject(folder, tokens, recurrence={"work_size": 7, "cache_size": 99}).greedy(ids, 12) == expected
-    assert subject(folder, tokens, recurrence={"work_size": 7, "cache_size": 3}).greedy(ids, 12) != expected
+    assert subject(folder, tokens, recurrence=HOLDS_ALL).continuation(ids, 12, decoding) == expected
+    forgetful = subject(folder, tokens, recurrence={"work_size": 7, "cache_size": 3})
+    assert forgetful.continuation(ids, 12, decoding) != expected
 
 
-def test_greedy_stops_at_the_end_of_the_sequence(folder: Path, tokens: Path) -> None:
-    made = subject(folder, tokens, recurrence={"work_size": 8, "cache_size": 8})
-    first = made.greedy(IDS[0].tolist(), 5)[0]
-    assert recurrence.greedy(made.model, IDS[:1], 5, first, 8, 8) == [first]
+def test_a_prompt_is_read_in_the_segments_of_the_training(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
+    folder, memory = (
+        saved_model(tokenizer, tmp_path / "model", initializer_range=0.3),
+        {"work_size": 8, "cache_size": 3},
+    )
+    made = subject(folder, tokens, recurrence=memory)
+    prompts = torch.randint(3, 300, (8, 21), generator=torch.Generator().manual_seed(1))
+    expected = made.logits(prompts)[:, -1:].argmax(-1).tolist()
+    assert [made.continuation(ids, 1) for ids in prompts.tolist()] == expected
+
+
+@pytest.mark.parametrize("decoding", ["greedy", SAMPLED])
+@pytest.mark.parametrize("memory", [None, HOLDS_ALL])
+def test_a_continuation_stops_at_the_end_of_the_sequence(
+    folder: Path, tokens: Path, memory: dict | None, decoding: str | dict
+) -> None:
+    made = subject(folder, tokens, recurrence=memory)
+    whole = made.continuation(IDS[0].tolist(), 9, decoding)
+    assert whole[4] not in whole[:4]
+    made.tokenizer.eos_token = made.tokenizer.convert_ids_to_tokens(whole[4])
+    assert made.continuation(IDS[0].tolist(), 9, decoding) == whole[:5]
+    assert made.continuation(IDS[0].tolist(), 3, decoding) == whole[:3]
+
+
+def nucleus(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """Probabilities [vocabulary] of what may be drawn."""
+    left = (logits.double() / temperature).softmax(0)
+    order, held = left.argsort(descending=True).tolist(), 0.0
+    for token in order:
+        left[token], held = (left[token] if held < top_p else 0.0), held + float(left[token])
+    return left / left.sum()
+
+
+@pytest.mark.parametrize("memory", [None, HOLDS_ALL])
+@pytest.mark.parametrize(("temperature", "top_p", "least", "most"), [(0.03, 0.8, 5, 40), (1.0, 1.0, 300, 300)])
+def test_tokens_are_drawn_from_the_nucleus_of_the_tempered_distribution(
+    folder: Path, tokens: Path, memory: dict | None, temperature: float, top_p: float, least: int, most: int
+) -> None:
+    ids, draws = IDS[0, :9].tolist(), 1500
+    made = subject(folder, tokens, recurrence=memory)
+    expected = nucleus(made.logits(IDS[:1, :9])[0, -1], temperature, top_p)
+    assert least <= (expected > 0).sum() <= most
+    settings = [{"temperature": temperature, "top_p": top_p, "seed": seed} for seed in range(draws)]
+    drawn = torch.tensor([made.continuation(ids, 1, setting)[0] for setting in settings])
+    counts = torch.bincount(drawn, minlength=300)
+    assert not counts[expected == 0].any()
+    chi_square = ((counts - draws * expected) ** 2 / (draws * expected))[expected > 0].sum()
+    freedom = int((expected > 0).sum()) - 1
+    assert abs(chi_square - freedom) < 4 * (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize("memory", [None, HOLDS_ALL])
+def test_what_is_drawn_depends_on_seed_and_ids_alone(folder: Path, tokens: Path, memory: dict | None) -> None:
+    made = subject(folder, tokens, recurrence=memory)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = made.continuation(IDS[0].tolist(), 12, SAMPLED)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    made.continuation(IDS[1].tolist(), 3, SAMPLED)
+    assert made.continuation(IDS[0].tolist(), 12, SAMPLED) == first
+    assert made.continuation(IDS[0].tolist(), 12, SAMPLED | {"seed": 1}) != first
+
+
+def test_other_prompts_are_not_continued_with_the_same_luck(folder: Path, tokens: Path) -> None:
+    """Of a model that hardly looks at its input, the same random numbers would draw the same tokens."""
+    made = subject(folder, tokens)
+    drawn = {made.continuation([1, other], 1, SAMPLED | {"temperature": 1.0})[0] for other in range(3, 13)}
+    assert len(drawn) > 5
+
+
+@pytest.mark.parametrize("decoding", ["greedy", SAMPLED])
+def test_what_a_model_says_of_its_own_generation_is_left_out(folder: Path, tokens: Path, decoding: str | dict) -> None:
+    expected = subject(folder, tokens).continuation(IDS[0].tolist(), 8, decoding)
+    penalties = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_new_tokens": 9, "suppress_tokens": expected}
+    drawing = {"do_sample": True, "temperature": 9.0, "top_k": 2, "top_p": 0.1, "min_p": 0.9, "num_beams": 2}
+    write_json(folder / "generation_config.json", penalties | drawing | {"eos_token_id": [2, expected[3]]})
+    foreign = subject(folder, tokens)
+    assert foreign.model.generation_config.repetition_penalty == 5.0
+    assert foreign.continuation(IDS[0].tolist(), 8, decoding) == expected
 
 
 @pytest.mark.parametrize("memory", [None, {"work_size": 8, "cache_size": 8}, {"work_size": 7, "cache_size": 99}])

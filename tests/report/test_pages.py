@@ -14,7 +14,10 @@ RUNS = {"a": 5.0, "a+optimizer.lr=<x>": 4.0}
 PLOTS = [
     {"kind": "loss", "x": "tokens", "smooth": 1, "log": False},
     {"kind": "loss", "x": "seconds", "smooth": 2, "log": True},
+    {"kind": "perplexity", "evaluation": "ppl"},
     {"kind": "forgetting", "evaluation": "memory"},
+    {"kind": "receptive-field", "evaluation": "memory"},
+    {"kind": "history", "evaluation": "worth"},
     {"kind": "cmmlu", "evaluation": "quiz"},
 ]
 
@@ -57,53 +60,70 @@ def study(tmp_path: Path) -> Gathered:
         write_json(
             folder / "run.json", {**facts, "software": {"torch": "1"}, "inputs": {"tokens": "e" * 64}, "spec": {"s": 1}}
         )
-        write_json(tmp_path / "evaluations" / run / "memory.json", forgetting())
-        write_json(tmp_path / "evaluations" / run / "quiz.json", quiz())
-        samples = [{"prompt": "今天<script>", "continuation": "好&坏"}]
-        write_json(tmp_path / "evaluations" / run / "said.json", {"samples": samples})
+    for subject in (*RUNS, "qwen"):
+        for name, result in RESULTS.items():
+            write_json(tmp_path / "evaluations" / subject / f"{name}.json", result)
     variants = [
         {"run": "a", "values": {"optimizer.lr": "1"}},
         {"run": "a+optimizer.lr=<x>", "values": {"optimizer.lr": "<x>"}},
     ]
     spec = {"name": "s", "date": "2026-01-02", "title": "Lernrate", "notes": ""}
-    evaluations = {"memory": "forgetting", "quiz": "cmmlu", "said": "samples"}
-    lists = {"variants": variants, "trunks": [], "evaluations": evaluations, "plots": PLOTS}
+    lists = {"variants": variants, "models": ["qwen"], "trunks": [], "evaluations": EVALUATIONS, "plots": PLOTS}
     return Gathered({**spec, **lists}, tmp_path)
 
 
+EVALUATIONS = {"ppl": "perplexity", "memory": "forgetting", "worth": "history", "quiz": "cmmlu", "said": "samples"}
+
+
+def perplexity() -> dict:
+    scores = {"perplexity": 20.0, "loss": 3.0, "unigram_loss": 4.0, "bits_per_byte": 1.5, "word_loss": 7.0}
+    return {"window": 32, "stride": 16, "splits": {"test": {**scores, "words_from": "published", "tokens": 999}}}
+
+
 def forgetting() -> dict:
-    points = [
-        {
-            "length": 4,
-            "measurable": True,
-            "copy": distribution(0.995),
-            "lm": distribution(0.2),
-            "p": 0.01,
-            "zone": "fine",
-        },
-        {
-            "length": 8,
-            "measurable": True,
-            "copy": distribution(0.5),
-            "lm": distribution(0.2),
-            "p": 0.01,
-            "zone": "coarse",
-        },
-        {"length": 99, "measurable": False},
-    ]
-    curve = {"points": points, "zones": {"fine": 4, "coarse": 8}}
-    return {"trained_length": 32, "curves": {"order": curve, "random": curve}}
+    def point(length: int, copy: float, zone: str) -> dict:
+        measured = {"copy": distribution(copy), "lm": distribution(0.2), "gain": distribution(copy - 0.2)}
+        return {"length": length, "distance": length + 1, "measurable": True, **measured, "p": 0.01, "zone": zone}
+
+    points = [point(4, 0.995, "fine"), point(8, 0.5, "coarse"), {"length": 99, "distance": 100, "measurable": False}]
+    curve = {"points": points, "zones": {"fine": 4, "coarse": 8, "effective": 9}}
+    reach = {"trained_length": 32, "window": 24, "theoretical": 48}
+    begin = {"id": 2, "token": "<eos>", "is": "eos"}
+    return {"begin": begin, "task": "copy", "shots": 2, "reach": reach, "curves": {"order": curve, "random": curve}}
+
+
+def history() -> dict:
+    sides = {"with": {"loss": 3.25, "accuracy": 0.5}, "without": {"loss": 4.0, "accuracy": 0.25}}
+    place = {"gain": 0.75, "interval": [0.5, 1.0], "accuracy_gain": 0.25, "accuracy_interval": [0.125, 0.375]}
+    gain = {"loss": 0.75, "interval": [0.5, 1.0], "p": 0.0001, "accuracy": 0.25, "accuracy_interval": [0.1, 0.4]}
+    positions = [{"from": first, "to": end, **sides, **place} for first, end in ((0, 1), (1, 2), (2, 4))]
+    return {"length": 4, "history": 28, "pieces": 8, "overall": {**sides, "gain": gain}, "positions": positions}
 
 
 def quiz() -> dict:
-    scores = {"micro": 0.5, "macro": 0.5, "interval": [0.3, 0.7], "margin": 0.1, "shots_dropped": 3, "subjects": {}}
+    summary = {"questions": 60, "micro": 0.5, "interval": [0.3, 0.7], "macro": 0.55, "macro_interval": [0.4, 0.6]}
+    counts = {"shots_dropped": 3, "prompts_without_all_shots": 2, "prompts_cut": 0}
+    groups = {"categories": {"STEM": summary}, "subjects": {"anatomy": {"questions": 60, "accuracy": 0.5}}}
+    scores = {**summary, **counts, **groups, "margin": 0.1, "not_in_training": summary | {"micro": 0.475}}
+    note = {"rule": "20 characters", "asked": 60, "contaminated": 7, "too_short": 1}
     facts = {
+        "convention": "cmmlu",
         "demonstration": True,
+        "missing_subjects": [],
         "questions": 60,
         "chance": 0.25,
         "baselines": {"always_A": 0.25, "longest_option": 0.3},
     }
-    return {**facts, "shots": {"0": scores, "5": scores}}
+    return {**facts, "contamination": note, "shots": {"0": scores, "5": scores}}
+
+
+def samples() -> dict:
+    figures = {"repetition": 0.875, "distinct_1": 0.5, "distinct_2": 0.5, "distinct_3": None}
+    sample = {"prompt": "今天<script>", "continuation": "好&坏", **figures}
+    return {"settings": [{"label": label, "samples": [sample], **figures} for label in ("greedy", "top-p <0.9>")]}
+
+
+RESULTS = {"ppl": perplexity(), "memory": forgetting(), "worth": history(), "quiz": quiz(), "said": samples()}
 
 
 @pytest.fixture
@@ -117,8 +137,11 @@ def test_plots_take_their_ink_from_the_page_and_keep_text(plots: Path) -> None:
     assert sorted(path.stem for path in plots.iterdir()) == [
         "cmmlu-quiz",
         "forgetting-memory",
+        "history-worth",
         "loss-by-seconds-smooth-2-log",
         "loss-by-tokens",
+        "perplexity-ppl",
+        "receptive-field-memory",
     ]
     for path in plots.iterdir():
         svg = path.read_text(encoding="utf-8")
@@ -126,6 +149,27 @@ def test_plots_take_their_ink_from_the_page_and_keep_text(plots: Path) -> None:
         assert "currentColor" in svg
         assert "<text" in svg
         assert "&lt;x&gt;" in svg
+        assert ("qwen" in svg) != path.stem.startswith("loss")
+
+
+def test_the_forgetting_plot_shows_curves_and_marks(study: Gathered) -> None:
+    for axes in draw(study, {"kind": "forgetting", "evaluation": "memory"}).axes:
+        copy, lm, *_ = axes.lines
+        assert (list(copy.get_xdata()), list(copy.get_ydata())) == ([4, 8], [0.995, 0.5])
+        assert list(lm.get_ydata()) == [0.2, 0.2]
+        upright = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
+        assert upright == [16, 32, 24]
+    for axes in draw(study, {"kind": "receptive-field", "evaluation": "memory"}).axes:
+        assert list(axes.lines[0].get_xdata()) == [5, 9]
+        assert list(axes.lines[0].get_ydata()) == pytest.approx([0.795, 0.3])
+        assert [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1] == [24, 48]
+
+
+def test_the_history_plot_shows_both_losses_and_the_gain(study: Gathered) -> None:
+    losses, gains = draw(study, {"kind": "history", "evaluation": "worth"}).axes
+    assert list(losses.lines[0].get_xdata()) == [1, 2, 3.5]
+    assert [line.get_ydata()[0] for line in losses.lines[:2]] == [3.25, 4.0]
+    assert list(gains.lines[0].get_ydata()) == [0.25] * 3
 
 
 def test_plots_on_one_page_do_not_share_identifiers(plots: Path) -> None:
@@ -161,6 +205,16 @@ def test_the_page_escapes_and_marks_what_it_shows(study: Gathered, plots: Path) 
     assert "今天&lt;script&gt;" in page
     assert "好&amp;坏" in page
     assert page.count("demonstration set") >= 2
+    assert "lr 1 7, lr &lt;x&gt; 7, qwen 7" in page
+    assert "where 20 characters are; 1 of the 60 questions are too short to tell" in page
+    assert page.count("<td>47.5%</td>") == 6
+    assert "87.5% repeated" in page
+    assert "top-p &lt;0.9&gt;" in page
+    assert "after 2 demonstrations with other pieces" in page
+    assert "by the word count that the dataset was published with" in page
+    assert "A piece begins with <code>&lt;eos&gt;</code>" in page
+    assert "0.500 to 1.000" in page
+    assert "Trained elsewhere and measured as it is: <code>qwen</code>" in page
     assert '<td class="best">4.000</td>' in page
     assert "Not measurable, longer than the model's positions" in page
     assert "1 min 15 s" in page
@@ -172,14 +226,32 @@ def test_milestones_come_newest_first(study: Gathered) -> None:
     older, newer = study.spec | {"date": "2025-01-01", "title": "Older"}, study.spec | {"title": "Newer <i>"}
     page = milestones_page([(older, table), (newer, table)])
     assert page.index("Newer &lt;i&gt;") < page.index("Older")
+    assert "<td>a</td><td>40</td>" in page
+    assert "<td>qwen</td>" not in page
 
 
 def test_the_table_has_a_row_per_run_and_columns_by_evaluation(study: Gathered) -> None:
     table = study_table(study)
-    assert list(table["run"]) == list(RUNS)
-    assert list(table["optimizer.lr"]) == ["1", "<x>"]
-    assert list(table["memory.order.fine"]) == [4, 4]
-    assert list(table["quiz.5-shot.low"]) == [0.3, 0.3]
+    assert list(table["run"]) == [*RUNS, "qwen"]
+    assert list(table["optimizer.lr"])[:2] == ["1", "<x>"]
+    assert table["tokens"].isna().tolist() == table["optimizer.lr"].isna().tolist() == [False, False, True]
+    assert list(table["memory.order.fine"]) == [4] * 3
+    assert list(table["memory.random.effective"]) == [9] * 3
+    assert list(table["quiz.5-shot.low"]) == [0.3] * 3
+    assert list(table["quiz.0-shot.STEM"]) == [0.55] * 3
+    assert list(table["worth.gain"]) == [0.75] * 3
+    assert list(table["said.greedy.repetition"]) == [0.875] * 3
+
+
+def test_a_study_may_have_models_only(study: Gathered, tmp_path: Path) -> None:
+    plot = {"kind": "forgetting", "evaluation": "memory"}
+    alone = Gathered(study.spec | {"variants": [], "plots": [plot]}, study.results)
+    write_svg(draw(alone, plot), tmp_path / "alone" / f"{plot_name(plot)}.svg")
+    assert "validation loss" not in study_page(alone, tmp_path / "alone")
+    assert list(study_table(alone)["run"]) == ["qwen"]
+    page = milestones_page([(alone.spec, study_table(alone))])
+    assert "Models measured: <code>qwen</code>" in page
+    assert "validation loss" not in page
 
 
 def test_numbers_are_said_as_people_say_them() -> None:

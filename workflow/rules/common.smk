@@ -45,5 +45,7 @@ wildcard_constraints:
     run="[^/]+",
     trunk="[0-9a-f]{12}",
     step="[0-9]+",
+    model="[^/]+",
+    subject="[^/]+",
     evaluation="[^/]+",
     study="[^/]+",

@@ -38,21 +38,21 @@ def watched(where, files):
 
 
 def corpus_files(wildcards):
-    """The files of a corpus with a local source."""
-    source = PLAN.config.corpora[wildcards.corpus].source
-    return watched(f"corpora.{wildcards.corpus}", source.files) if hasattr(source, "files") else []
+    """The files of a corpus whose source is local, and those of its splits that have local sources of their own."""
+    corpus = PLAN.config.corpora[wildcards.corpus]
+    sources = {"source": corpus.source, "split.valid": corpus.split.valid, "split.test": corpus.split.test}
+    local = {key: source.files for key, source in sources.items() if hasattr(source, "files")}
+    return [path for key, files in local.items() for path in watched(f"corpora.{wildcards.corpus}.{key}", files)]
 
 
 def tokenizer_files(wildcards):
     """The files of a tokenizer that is taken from a directory."""
-    source = getattr(PLAN.config.tokenizers[wildcards.tokenizer], "from_", "")
-    return [str(path) for path in sorted(Path(source).glob("*")) if path.is_file()] if source else []
+    return files_in(getattr(PLAN.tokenizers[wildcards.tokenizer], "from_", ""))
 
 
-def evaluation_files(wildcards):
-    """The files of an evaluation whose questions lie in a directory."""
-    source = getattr(PLAN.config.evaluations[wildcards.evaluation], "source", None)
-    return watched(f"evaluations.{wildcards.evaluation}", source.files) if hasattr(source, "files") else []
+def files_in(folder):
+    """The files of a directory; a hub id has none."""
+    return [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()] if folder else []
 
 
 def download_spec(wildcards):
@@ -64,13 +64,8 @@ def download_spec(wildcards):
 
 def training_corpus(wildcards):
     """Statistics of the corpus that a tokenizer is trained on; a foreign one needs none."""
-    corpus = getattr(PLAN.config.tokenizers[wildcards.tokenizer], "corpus", None)
+    corpus = getattr(PLAN.tokenizers[wildcards.tokenizer], "corpus", None)
     return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
-
-
-def evaluation_code(wildcards):
-    """The module that measures this kind of evaluation."""
-    return f"seedbed/evaluate/{PLAN.config.evaluations[wildcards.evaluation].kind}.py"
 
 
 def tokens_of(wildcards):
@@ -80,13 +75,13 @@ def tokens_of(wildcards):
 
 
 def results_of(*files):
-    """An input function: these files of every run of a study, and its evaluations."""
+    """An input function: these files of every run of a study, and the evaluations of its runs and models."""
 
     def of(wildcards):
         runs = [variant.run for variant in PLAN.studies[wildcards.study]]
-        names = PLAN.config.studies[wildcards.study].evaluate
+        subjects, names = PLAN.study_subjects(wildcards.study), PLAN.config.studies[wildcards.study].evaluate
         paths = [f"{RESULTS}/runs/{run}/{file}" for run in runs for file in files]
         paths += [trunk_folder(PLAN.trunks_by_name[name]) for name in PLAN.study_trunks(wildcards.study)]
-        return paths + [f"{RESULTS}/evaluations/{run}/{name}.json" for run in runs for name in names]
+        return paths + [f"{RESULTS}/evaluations/{subject}/{name}.json" for subject in subjects for name in names]
 
     return of

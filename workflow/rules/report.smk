@@ -10,6 +10,10 @@ rule render_study:
         code=[
             "seedbed/report/pages.py",
             "seedbed/report/templates/study.html",
+            *expand(
+                "seedbed/report/templates/evaluations/{kind}.html",
+                kind=["perplexity", "forgetting", "history", "cmmlu", "samples"],
+            ),
             "seedbed/report/templates/base.html",
             "seedbed/report/templates/style.css",
         ],
