@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from seedbed.evaluate.cmmlu import CONVENTIONS, answer
 from seedbed.evaluate.questions import LETTERS, load_questions
 from seedbed.evaluate.subject import Subject
+from seedbed.hardware import keep_freed_memory
 from seedbed.objectives.lm import export
 from seedbed.tokenizer import save_tokenizer, train_tokenizer
 
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as scripts/evaluate.py does
     dev, test = load_questions({"files": str(args.data)})
     chosen = sorted(test)[:: max(1, len(test) // args.subjects)][: args.subjects]
     with tempfile.TemporaryDirectory() as folder:

@@ -3,9 +3,10 @@
     python benchmarks/harness.py MODEL DATA OUT SHOTS BATCH_SIZE THREADS SUBJECT...
 
 Writes to OUT, as JSON: the seconds of its `loglikelihood`, and for each question by subject the four log-probabilities
-with the `acc` and `acc_norm` that the task makes of them. The task is the harness's own, its files the local ones.
+with the `acc` and `acc_norm` that the task makes of them. The task is the harness's own, its questions the local ones.
 """
 
+import csv
 import json
 import sys
 import tempfile
@@ -13,18 +14,33 @@ import time
 from pathlib import Path
 
 import lm_eval
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 
+def as_parquet(source: Path, target: Path) -> str:
+    """A CSV file with every cell as the text that it is: read as CSV, `1.0` would become a number."""
+    with source.open(encoding="utf-8", newline="") as stream:
+        header, *records = csv.reader(stream)
+    columns = [pa.array(cells, pa.string()) for cells in zip(*records, strict=True)]
+    target.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns, header), target)
+    return str(target)
+
+
 def local_tasks(data: Path, subjects: list[str], folder: Path) -> dict:
-    """The harness's tasks of those subjects, reading local CSV files."""
+    """The harness's tasks of those subjects, with local questions."""
     shipped = Path(lm_eval.__file__).parent / "tasks" / "cmmlu"
     for subject in subjects:
-        files = {split: str(data / split / f"{subject}.csv") for split in ("dev", "test")}
-        changes = {"task": f"local_{subject}", "dataset_path": "csv", "dataset_name": None}
+        files = {
+            split: as_parquet(data / split / f"{subject}.csv", folder / split / f"{subject}.parquet")
+            for split in ("dev", "test")
+        }
+        changes = {"task": f"local_{subject}", "dataset_path": "parquet", "dataset_name": None}
         changes |= {"include": str(shipped / f"cmmlu_{subject}.yaml"), "dataset_kwargs": {"data_files": files}}
         (folder / f"{subject}.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     manager = TaskManager(include_path=str(folder), include_defaults=False)

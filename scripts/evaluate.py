@@ -21,12 +21,15 @@ def main() -> None:
 
         from seedbed.evaluate import evaluate
         from seedbed.evaluate.subject import Subject
+        from seedbed.hardware import keep_freed_memory
 
         torch.set_num_threads(args.threads)
+        keep_freed_memory()
+        spec = spec_of(args, "evaluation")
         made, folder = (Subject.of_run, args.run) if args.run else (Subject.of_model, args.model)
-        subject = made(folder, args.tokens, args.batch_tokens)
+        subject = made(folder, args.tokens, batch_tokens=args.batch_tokens, precision=spec["precision"])
         inputs = {"contamination": args.contamination} if args.contamination else {}
-        evaluate(args.name, spec_of(args, "evaluation"), subject, args.out, **inputs)
+        evaluate(args.name, spec, subject, args.out, **inputs)
 
 
 if __name__ == "__main__":

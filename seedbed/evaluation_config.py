@@ -9,11 +9,22 @@ from seedbed.fields import Count, Name, Number, Positive, Rate, Strict, by_key
 SplitName = Literal["train", "valid", "test"]
 
 
-class Perplexity(Strict):
+class Measurement(Strict):
+    """What all evaluations have: `precision` is that of the weights; logits are compared in fp32 either way."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class OnText(Measurement):
+    """An evaluation on the tokens of a corpus, the run's own if none is named."""
+
+    corpus: Name | None = None
+
+
+class Perplexity(OnText):
     """Sliding window over whole documents: every token is predicted once, with at least window - stride of context."""
 
     kind: Literal["perplexity"]
-    corpus: Name | None = None
     splits: list[SplitName] = ["valid", "test"]
     window: Positive | None = None
     stride: Positive | None = None
@@ -50,11 +61,10 @@ def written_out(lengths: list[int] | Lengths) -> list[int]:
     return [lengths.first << doubling for doubling in doublings]
 
 
-class Forgetting(Strict):
+class Forgetting(OnText):
     """Forgetting curve (arXiv 2410.04727): copy accuracy against LM accuracy by length."""
 
     kind: Literal["forgetting"]
-    corpus: Name | None = None
     lengths: Annotated[
         Annotated[
             Annotated[list[Positive], Field(min_length=1), Tag("<list>")] | Annotated[Lengths, Tag("<lengths>")],
@@ -88,7 +98,7 @@ class HubQuestions(Strict):
     revision: str
 
 
-class CMMLU(Strict):
+class CMMLU(Measurement):
     """Multiple-choice questions in CMMLU's format (arXiv 2306.09212), by next-token log-probability of A, B, C, D."""
 
     kind: Literal["cmmlu"]
@@ -135,7 +145,7 @@ def each_once(settings: list) -> list:
     return settings
 
 
-class Samples(Strict):
+class Samples(Measurement):
     """Continuations of prompts, each by every setting of `decoding`."""
 
     kind: Literal["samples"]
@@ -144,11 +154,10 @@ class Samples(Strict):
     decoding: Annotated[list[Decoding], Field(min_length=1), AfterValidator(each_once)] = ["greedy"]
 
 
-class History(Strict):
+class History(OnText):
     """What the text before is worth: loss and accuracy by position in a piece, after its history and without."""
 
     kind: Literal["history"]
-    corpus: Name | None = None
     split: SplitName = "test"
     length: Positive | None = None
     history: Positive | None = None

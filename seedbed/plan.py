@@ -21,6 +21,7 @@ from seedbed.config import (
     validated,
 )
 from seedbed.errors import SeedbedError, choices
+from seedbed.evaluation_config import OnText
 from seedbed.fields import NAME, Strict, format_count
 from seedbed.run_config import Init, Run
 from seedbed.scaling import resolved
@@ -220,7 +221,7 @@ class Plan:
 
     def check_evaluation(self, where: str, subject: str, evaluation: Evaluation) -> None:
         """Raise where an evaluation needs text that is not there."""
-        if not hasattr(evaluation, "corpus"):
+        if not isinstance(evaluation, OnText):
             return
         if evaluation.corpus is None and subject in self.pretrained:
             raise SeedbedError(f"config: {where}.corpus: missing; {subject!r} was trained elsewhere and has no own one")
@@ -274,7 +275,7 @@ class Plan:
 
     def corpus_of(self, subject: str, evaluation: Evaluation) -> str | None:
         """The corpus that an evaluation measures a run or model on; None for evaluations without one."""
-        if not hasattr(evaluation, "corpus"):
+        if not isinstance(evaluation, OnText):
             return None
         return evaluation.corpus or self.runs[subject].corpus
 

@@ -81,6 +81,8 @@ def measure(spec: dict, subject: Subject, contamination: Sequence[Path] = ()) ->
         "convention": spec["convention"],
         "demonstration": "demonstration" in spec["source"],
         "questions": sum(map(len, test.values())),
+        "prompts_begin_with": subject.tokenizer.convert_ids_to_tokens(subject.tokenizer("").input_ids),
+        "intervals": "95%; of micro and subjects by Wilson, of macro by bootstrap over questions within subjects",
         "missing_subjects": missing(test) if "demonstration" not in spec["source"] else [],
         "window": window(subject),
         "chance": CHANCE,
@@ -121,10 +123,9 @@ def prompts_of(
     asked = [convention.ask(question) for question in test]
     encoded = subject.tokenizer([head + "".join(examples) + ask for ask in asked]).input_ids
     most, every = window(subject), tuple(range(len(examples)))
+    answers = letters(subject, convention, asked[0])  # all end in the same line
     prompts = []
-    for number, (question, ask, ids, answers) in enumerate(
-        zip(test, asked, encoded, letters(subject, convention, asked), strict=True)
-    ):
+    for number, (question, ask, ids) in enumerate(zip(test, asked, encoded, strict=True)):
         kept = every
         if convention.drops_shots and len(ids) > most:
             ids, kept = without_shots(subject, head, examples, ask, most)
@@ -149,8 +150,8 @@ def without_shots(
     return subject.tokenizer(ask).input_ids, ()
 
 
-def letters(subject: Subject, convention: Convention, asked: list[str]) -> list[list[list[int]]]:
-    """For each prompt the ids that A, B, C and D would add to it.
+def letters(subject: Subject, convention: Convention, ask: str) -> list[list[int]]:
+    """The ids that A, B, C and D would add to a prompt that ends like `ask`.
 
     They are found in context, because a tokenizer may begin a word otherwise after a colon than at the start of a text,
     or merge it with what is before. Raises SeedbedError where the four do not differ.
@@ -159,23 +160,18 @@ def letters(subject: Subject, convention: Convention, asked: list[str]) -> list[
     def encoded(texts: list[str]) -> list[list[int]]:
         return subject.tokenizer(texts, add_special_tokens=False).input_ids
 
-    alone = encoded(list(LETTERS))
-    before = encoded(asked)
-    longer = [encoded([ask + convention.space + letter for ask in asked]) for letter in LETTERS]
-    found = []
-    for number, ids in enumerate(before):
-        answers = [whole[number][len(ids) :] for whole in longer]
-        if convention.drops_shots:
-            # One token stands for a letter, its own one where the prompt's end swallows it.
-            whole = all(longer[i][number][: len(ids)] == ids and answers[i] for i in range(len(LETTERS)))
-            answers = [[answer[0]] for answer in answers] if whole else [[ids[-1]] for ids in alone]
-        if len({tuple(answer) for answer in answers}) < len(LETTERS) or not all(answers):
-            raise SeedbedError(
-                f"{subject.folder}: its tokenizer gives the answers {', '.join(LETTERS)} the tokens "
-                f"{', '.join(map(str, answers))}, which do not differ"
-            )
-        found.append(answers)
-    return found
+    ids, *longer = encoded([ask, *(ask + convention.space + letter for letter in LETTERS)])
+    answers = [whole[len(ids) :] for whole in longer]
+    if convention.drops_shots:
+        # One token stands for a letter, its own one where the prompt's end swallows it.
+        apart = all(answers) and all(whole[: len(ids)] == ids for whole in longer)
+        answers = [[answer[0]] for answer in answers] if apart else [[alone[-1]] for alone in encoded(list(LETTERS))]
+    if len({tuple(answer) for answer in answers}) < len(LETTERS) or not all(answers):
+        raise SeedbedError(
+            f"{subject.folder}: its tokenizer gives the answers {', '.join(LETTERS)} the tokens "
+            f"{', '.join(map(str, answers))}, which do not differ"
+        )
+    return answers
 
 
 # --- answering -------------------------------------------------------------------------------------------------------

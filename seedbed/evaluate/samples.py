@@ -6,6 +6,7 @@ out: `repetition` is seq-rep-4 (Welleck et al. 2019, arXiv 1908.04319), the shar
 """
 
 from seedbed.evaluate.subject import Subject
+from seedbed.files import sha256_of
 
 FIGURES = ("repetition", "distinct_1", "distinct_2", "distinct_3")
 
@@ -13,7 +14,7 @@ FIGURES = ("repetition", "distinct_1", "distinct_2", "distinct_3")
 def measure(spec: dict, subject: Subject) -> tuple[dict, list[dict]]:
     settings = [continued(spec, subject, decoding) for decoding in spec["decoding"]]
     rows = [{"label": setting["label"], **sample} for setting in settings for sample in setting["samples"]]
-    return {"begin": subject.begin, "settings": settings}, rows
+    return {"data": {"prompts": sha256_of(spec["prompts"])}, "begin": subject.begin, "settings": settings}, rows
 
 
 def continued(spec: dict, subject: Subject, decoding: str | dict) -> dict:

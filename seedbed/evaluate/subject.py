@@ -28,6 +28,7 @@ from seedbed.objectives.lm import load_model
 from seedbed.tokens import TokenSplit
 
 UNSTATED_LENGTH = 2048  # of a model that does not say how long its inputs were
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}  # enough to keep the cores busy
 
 
@@ -42,36 +43,48 @@ class Prefix:
         """Keys and values [batch, heads, cached, head_dim] of every layer; views, that take no memory."""
         return [(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)) for keys, values in self.layers]
 
+    def cache(self, batch: int) -> DynamicCache:
+        """What transformers goes on from with `batch` rows."""
+        cache = DynamicCache()
+        for keys, values in self.repeated(batch):
+            layer = DynamicLayer()
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values  # not by `update`, which would copy them for every row
+            cache.layers.append(layer)
+        return cache
+
 
 @dataclass
 class Subject:
-    """A causal LM of a transformers directory in fp32, on the GPU if there is one.
+    """A causal LM of a transformers directory, on the GPU if there is one.
 
     `trained_length` is the window it was trained on, in tokens; `tokens` a directory of `build_tokens`, which some
-    evaluations need; `batch_tokens` how many tokens it reads at once, 0 for what suits the device.
+    evaluations need; `batch_tokens` how many tokens it reads at once, 0 for what suits the device; `precision` that of
+    its weights, "fp32" or "bf16".
     """
 
     folder: Path
     tokens: Path | None
     trained_length: int
     batch_tokens: int = 0
+    precision: str = "fp32"
 
     @classmethod
-    def of_run(cls, run: Path, tokens: Path | None = None, batch_tokens: int = 0) -> "Subject":
+    def of_run(cls, run: Path, tokens: Path | None = None, **options: object) -> "Subject":
         """The model of a finished run's directory."""
-        return cls(run / "model", tokens, read_json(run / "run.json")["spec"]["seq_len"], batch_tokens)
+        return cls(run / "model", tokens, read_json(run / "run.json")["spec"]["seq_len"], **options)
 
     @classmethod
-    def of_model(cls, folder: Path, tokens: Path | None = None, batch_tokens: int = 0) -> "Subject":
+    def of_model(cls, folder: Path, tokens: Path | None = None, **options: object) -> "Subject":
         """A transformers directory; the length of its inputs is the one that its config states."""
         config = AutoConfig.from_pretrained(folder).get_text_config()
         stated = getattr(config, "max_position_embeddings", None)
-        return cls(folder, tokens, stated or UNSTATED_LENGTH, batch_tokens)
+        return cls(folder, tokens, stated or UNSTATED_LENGTH, **options)
 
     @cached_property
     def model(self) -> PreTrainedModel:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_model(self.folder)
+        model = load_model(self.folder, dtype=PRECISIONS[self.precision])
         if getattr(model.config, "recurrence", None):
             recurrence.prepare(model)
         return model.to(device).eval()
@@ -141,7 +154,7 @@ class Subject:
             ids = ids[: len(ids) - len(ids) % self.memory["work_size"]]
         if not ids:
             return Prefix()
-        inputs = torch.tensor([ids], device=self.model.device)
+        inputs = self.fed(torch.tensor([ids]))
         if self.memory:
             cache = SegmentCache(self.memory["cache_size"])
             for segment in inputs.split(self.memory["work_size"], dim=1):
@@ -159,14 +172,14 @@ class Subject:
         `at` [batch, n] are the places in `tokens` to give them for, all by default; `after` is what every row goes on
         from. A recurrent model reads in the segments and with the cache that it was trained with.
         """
-        ids, after = tokens.to(self.model.device), after or Prefix()
+        ids, after = self.fed(tokens), after or Prefix()
         at = at if at is None else at.to(ids.device)
-        past = after.repeated(len(ids))
         if self.memory:
             cache = SegmentCache(self.memory["cache_size"])
-            cache.layers = past
+            cache.layers = after.repeated(len(ids))
             return recurrence.logits(self.model, ids, self.memory["work_size"], cache, at).float()
-        options = {"past_key_values": DynamicCache(past), "use_cache": True} if past else {"use_cache": False}
+        past = after.cache(len(ids)) if after.length else None
+        options = {"past_key_values": past, "use_cache": past is not None}
         if at is not None and self.picks_places:
             return self.model(input_ids=ids, logits_to_keep=at, **options).logits.float()
         logits = self.model(input_ids=ids, **options).logits.float()
@@ -175,6 +188,13 @@ class Subject:
     def at_once(self, length: int) -> int:
         """How many inputs of `length` tokens make a batch."""
         return max(1, (self.batch_tokens or BATCH_TOKENS[self.model.device.type]) // length)
+
+    def fed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Ids on the model's device; raises SeedbedError for one beyond its vocabulary."""
+        own = self.model.config.get_text_config().vocab_size
+        if (largest := int(ids.max())) >= own:
+            raise SeedbedError(f"{self.folder}: found the id {largest} in an input, beyond its vocabulary of {own}")
+        return ids.to(self.model.device)
 
     @cached_property
     def picks_places(self) -> bool:
@@ -188,7 +208,7 @@ class Subject:
         `decoding` is "greedy", or the `temperature`, `top_p` and `seed` to draw them with. The seed and `ids` alone
         decide what is drawn, and the random state of the caller stays what it was.
         """
-        inputs = torch.tensor([ids], device=self.model.device)
+        inputs = self.fed(torch.tensor([ids]))
         end, sampling = self.tokenizer.eos_token_id, None if decoding == "greedy" else decoding
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             if sampling:

@@ -192,11 +192,11 @@ class LanguageModelling:
             self.following[first] = numbers[0]
 
 
-def load_model(folder: Path, attention: str | None = None) -> torch.nn.Module:
-    """The causal LM of a transformers directory in fp32, with its default attention unless told."""
+def load_model(folder: Path, attention: str | None = None, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """The causal LM of a transformers directory, those with KeyNorm included; None is its default attention."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
 
 
 def export(model: torch.nn.Module, tokenizer: Path, folder: Path, weights: dict | None = None) -> None:

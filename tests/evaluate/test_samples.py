@@ -14,7 +14,7 @@ from seedbed.evaluate import evaluate
 from seedbed.evaluate.samples import FIGURES, measure
 from seedbed.evaluate.subject import Subject
 from seedbed.evaluation_config import Samples
-from seedbed.files import read_json, sha256, write_json
+from seedbed.files import read_json, sha256, sha256_of, write_json
 from seedbed.plan import dump
 
 RAW = {"kind": "samples", "prompts": ["今天", "北京，"], "max_new_tokens": 12}
@@ -195,7 +195,7 @@ def test_what_is_written_carries_the_identity_of_model_and_data(
     evaluate("samples", SPEC, Subject(model_folder, tokens, 32), tmp_path / "samples.json")
     found = read_json(tmp_path / "samples.json")
     assert found["model"]["sha256"]["model.safetensors"] == sha256(model_folder / "model.safetensors")
-    assert found["data"]["sha256"] == sha256(tokens / "index.json")
+    assert found["data"] == {"prompts": sha256_of(SPEC["prompts"])}
     assert found["spec"] == SPEC
     with (tmp_path / "samples.tsv").open(encoding="utf-8", newline="") as stream:
         header, *rows = csv.reader(stream, dialect="excel-tab")

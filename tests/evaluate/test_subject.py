@@ -191,6 +191,29 @@ def test_a_text_begins_with_bos_or_what_stands_for_it(folder: Path, tokens: Path
         _ = made.begin
 
 
+@pytest.mark.parametrize("memory", [None, {"work_size": 8, "cache_size": 8}])
+def test_weights_may_be_bf16_and_logits_are_fp32(folder: Path, tokens: Path, memory: dict | None) -> None:
+    whole = subject(folder, tokens, recurrence=memory)
+    half = Subject(folder, tokens, 32, precision="bf16")
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.bfloat16}
+    prefix = half.read(IDS[0, :8].tolist())
+    found = half.logits(IDS[:1, 8:], after=prefix)
+    assert found.dtype == torch.float32
+    expected = whole.logits(IDS[:1])[:, 8:]
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0.05)
+
+
+def test_ids_beyond_the_vocabulary_are_told(folder: Path, tokens: Path) -> None:
+    made, told = subject(folder, tokens), "found the id 300 in an input, beyond its vocabulary of 300"
+    with pytest.raises(SeedbedError, match=told):
+        made.read([5, 300])
+    with pytest.raises(SeedbedError, match=told):
+        made.continuation([5, 300], 4)
+    with pytest.raises(SeedbedError, match=told):
+        made.logits(torch.tensor([[5, 300]]))
+
+
 def test_its_identity_is_that_of_weights_config_and_tokenizer(folder: Path, tokens: Path) -> None:
     before = subject(folder, tokens).identity()
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(before["sha256"])

@@ -32,6 +32,7 @@ def test_every_contract_is_kept(results: Path) -> None:
         "tokenizers/small/tokenizer.json",
         "tokenizers/small/stats.json",
         "tokens/news/small/index.json",
+        "contamination/questions/news.json",
         "studies/batch/table.tsv",
         "studies/batch/report.html",
         "milestones.html",
@@ -40,8 +41,8 @@ def test_every_contract_is_kept(results: Path) -> None:
         expected += [
             f"runs/{run}/{name}" for name in ("run.json", "metrics.jsonl", "summary.json", "model/config.json")
         ]
-        expected += [f"evaluations/{run}/{name}.json" for name in ("perplexity", "forgetting", "questions", "samples")]
-        expected += [f"evaluations/{run}/{name}.tsv" for name in ("perplexity", "forgetting", "questions", "samples")]
+        evaluations = ("perplexity", "forgetting", "history", "questions", "samples")
+        expected += [f"evaluations/{run}/{name}.{end}" for name in evaluations for end in ("json", "tsv")]
     assert [name for name in expected if not (results / name).is_file()] == []
     assert not [path for path in results.rglob("*.partial")]
 
@@ -115,12 +116,12 @@ def test_text_is_shown_escaped(results: Path) -> None:
 
 def test_the_report_shows_what_was_measured(results: Path) -> None:
     text = (results / "studies" / "batch" / "report.html").read_text(encoding="utf-8")
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 7
     assert "demonstration set" in text
     perplexity = read_json(results / "evaluations" / "tiny" / "perplexity.json")["splits"]["valid"]
     assert f"{perplexity['loss']:.3f}" in text
     assert f"{perplexity['unigram_loss']:.3f}" in text
-    sample = read_json(results / "evaluations" / "tiny" / "samples.json")["samples"][0]
+    sample = read_json(results / "evaluations" / "tiny" / "samples.json")["settings"][0]["samples"][0]
     assert f'<span class="prompt">{sample["prompt"]}</span>' in text
     assert read_json(results / "runs" / "tiny" / "run.json")["identity"][:16] in text
 

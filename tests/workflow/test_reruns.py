@@ -7,22 +7,26 @@ from pathlib import Path
 import pytest
 from support import changed
 
-from seedbed.evaluate.cmmlu import DEMONSTRATION
+from seedbed.evaluate.questions import DEMONSTRATION
 
 PAGES = {"render_table": 1, "render_plots": 1, "render_study": 1, "render_milestones": 1}
-MEASURE = {"evaluate": 8, **PAGES}
+MEASURE = {"evaluate": 10, **PAGES}
 TRAIN = {"pretrain": 2, **MEASURE}
 TOKENS = {"build_tokenizer": 1, "build_tokens": 1, **TRAIN}
+CORPUS = {"build_corpus": 1, "find_contamination": 1, **TOKENS}
 
 KEYS = [
     ("evaluations.forgetting.lengths", [2, 4], {"evaluate": 2, **PAGES}),
     ("evaluations.samples.prompts", ["今天"], {"evaluate": 2, **PAGES}),
     ("evaluations.questions.shots", [0, 1], {"evaluate": 2, **PAGES}),
+    ("evaluations.questions.contamination", False, {"evaluate": 2, **PAGES}),
+    ("evaluations.history.pieces", 9, {"evaluate": 2, **PAGES}),
+    ("evaluations.history.corpus", "news", {}),
     ("evaluations.perplexity", {"kind": "perplexity", "stride": 8}, {"evaluate": 2, **PAGES}),
     ("studies.batch.plots", [{"kind": "loss", "smooth": 3}], {"render_plots": 1, "render_study": 1}),
     ("studies.batch.notes", "Other notes.", {"render_study": 1, "render_milestones": 1}),
     ("studies.batch.title", "Another title", {"render_study": 1, "render_milestones": 1}),
-    ("studies.batch.vary", {"batch_tokens": [256, 512, 1024]}, {"pretrain": 1, "evaluate": 4, **PAGES}),
+    ("studies.batch.vary", {"batch_tokens": [256, 512, 1024]}, {"pretrain": 1, "evaluate": 5, **PAGES}),
     ("runs.tiny.optimizer.lr", 0.02, TRAIN),
     ("runs.tiny.schedule", {"kind": "wsd"}, TRAIN),
     ("runs.tiny.validation.every", 16, TRAIN),
@@ -32,8 +36,8 @@ KEYS = [
     ("runs.tiny.seed", 1, TRAIN),
     ("models.micro.num_hidden_layers", 3, TRAIN),
     ("tokenizers.small.vocab_size", 310, TOKENS),
-    ("corpora.news.min_chars", 10, {"build_corpus": 1, **TOKENS}),
-    ("corpora.news.split.test", 0.2, {"build_corpus": 1, **TOKENS}),
+    ("corpora.news.min_chars", 10, CORPUS),
+    ("corpora.news.split.test", 0.2, CORPUS),
 ]
 
 SETTINGS = [
@@ -44,6 +48,7 @@ SETTINGS = [
     ("--set-resources", "pretrain:checkpoint_seconds=1", "pretrain:checkpoint_steps=5", "pretrain:checkpoint_keep=3"),
     ("--set-resources", "pretrain:offload=cpu", "pretrain:gradient_checkpointing=1", "pretrain:compile=1"),
     ("--set-resources", "pretrain:nodes=2"),
+    ("--set-resources", "evaluate:batch_tokens=64"),
     ("--set-threads", "pretrain=1", "evaluate=1"),
     ("--cores", "1"),
 ]
@@ -57,7 +62,8 @@ FILES = [
     ("seedbed/report/plots.py", {"render_plots": 1, "render_study": 1}),
     ("seedbed/report/templates/style.css", {"render_study": 1, "render_milestones": 1}),
     ("envs/seedbed.yaml", {}),
-    ("source/texts.jsonl", {"build_corpus": 1, **TOKENS}),
+    ("seedbed/evaluate/contamination.py", {"find_contamination": 1, "evaluate": 2, **PAGES}),
+    ("source/texts.jsonl", CORPUS),
 ]
 
 
@@ -96,7 +102,7 @@ def test_edited_questions_are_asked_again(finished_project) -> None:
     assert finished_project.planned(target, config=config) == {}
     path = folder / "test" / "computer_science.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("0,", "7,", 1), encoding="utf-8")
-    assert finished_project.planned(target, config=config) == {"evaluate": 1}
+    assert finished_project.planned(target, config=config) == {"find_contamination": 1, "evaluate": 1}
 
 
 @pytest.mark.parametrize(("name", "expected"), FILES, ids=[name for name, _ in FILES])

@@ -44,6 +44,7 @@ CONFIG = {
     "evaluations": {
         "perplexity": {"kind": "perplexity"},
         "forgetting": {"kind": "forgetting", "lengths": [2, 4, 8, 16], "repeats": 6},
+        "history": {"kind": "history", "pieces": 8},
         "questions": {"kind": "cmmlu", "source": {"demonstration": True}, "shots": [0]},
         "samples": {"kind": "samples", "prompts": ["今天", "中国"], "max_new_tokens": 8},
     },
@@ -54,11 +55,14 @@ CONFIG = {
             "notes": "One.\n\nTwo & three.",
             "base": "tiny",
             "vary": {"batch_tokens": [256, 512]},
-            "evaluate": ["perplexity", "forgetting", "questions", "samples"],
+            "evaluate": ["perplexity", "forgetting", "history", "questions", "samples"],
             "plots": [
                 {"kind": "loss"},
                 {"kind": "loss", "x": "seconds"},
+                {"kind": "perplexity", "evaluation": "perplexity"},
                 {"kind": "forgetting", "evaluation": "forgetting"},
+                {"kind": "receptive-field", "evaluation": "forgetting"},
+                {"kind": "history", "evaluation": "history"},
                 {"kind": "cmmlu", "evaluation": "questions"},
             ],
         }

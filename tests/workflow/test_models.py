@@ -1,0 +1,60 @@
+"""Models that were trained elsewhere, measured by the real workflow."""
+
+import shutil
+
+import pandas as pd
+from support import changed
+
+from seedbed.files import read_json
+
+STUDY = {
+    "date": "2026-01-03",
+    "title": "Elsewhere",
+    "models": ["other"],
+    "evaluate": ["perplexity", "forgetting", "history", "questions", "samples"],
+    "plots": [{"kind": "history", "evaluation": "history"}],
+}
+
+
+def configured(config: dict) -> dict:
+    config = changed(config, "models.other", {"from": "source/other"})
+    for name in ("perplexity", "forgetting", "history"):
+        config = changed(config, f"evaluations.{name}.corpus", "news")
+    return changed(config, "studies.elsewhere", STUDY)
+
+
+def test_a_model_from_a_directory_is_measured_as_the_run_that_made_it(finished_project) -> None:
+    folder, config = finished_project.folder, configured(finished_project.config)
+    shutil.copytree(folder / "results" / "runs" / "tiny" / "model", folder / "source" / "other")
+    # Naming the corpus that runs are measured on anyway measures no run again.
+    jobs = {"fetch_model": 1, "build_tokenizer": 1, "build_tokens": 1, "evaluate": 5, "render_table": 1}
+    pages = {"render_plots": 1, "render_study": 1, "render_milestones": 1}
+    assert finished_project.planned(config=config) == jobs | pages
+    done = finished_project.run("--cores", "2", config=config)
+    assert done.returncode == 0, done.stdout
+    evaluations = folder / "results" / "evaluations"
+    for name in STUDY["evaluate"]:
+        own, other = (read_json(evaluations / subject / f"{name}.json") for subject in ("tiny", "other"))
+        for different in ("model", "data", "seconds"):
+            own.pop(different), other.pop(different)
+        if name == "questions":  # nobody knows what it was trained on
+            assert own.pop("contamination")["asked"] == 60
+            assert other.pop("contamination") is None
+        assert own == other
+        rows = [pd.read_csv(evaluations / subject / f"{name}.tsv", sep="\t") for subject in ("tiny", "other")]
+        pd.testing.assert_frame_equal(*(table.drop(columns="in_training", errors="ignore") for table in rows))
+    page = (folder / "results" / "studies" / "elsewhere" / "report.html").read_text(encoding="utf-8")
+    assert "Trained elsewhere and measured as it is: <code>other</code>" in page
+    assert finished_project.planned(config=config) == {}
+    (folder / "source" / "other" / "generation_config.json").write_text("{}")
+    assert finished_project.planned(config=config)["fetch_model"] == 1
+
+
+def test_a_directory_without_a_model_ends_with_one_line(project) -> None:
+    config = configured(project.config)
+    (project.folder / "source" / "other").mkdir()
+    done = project.run("--cores", "1", "results/models/other", config=config)
+    assert done.returncode == 1
+    assert "error: model source/other: has no weights as *.safetensors" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project.folder / "results" / "models" / "other").exists()
