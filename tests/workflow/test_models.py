@@ -1,9 +1,11 @@
 """Models that were trained elsewhere, measured by the real workflow."""
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 from support import changed
+from workflow_project import Project
 
 from seedbed.files import read_json
 
@@ -23,14 +25,16 @@ def configured(config: dict) -> dict:
     return changed(config, "studies.elsewhere", STUDY)
 
 
-def test_a_model_from_a_directory_is_measured_as_the_run_that_made_it(finished_project) -> None:
-    folder, config = finished_project.folder, configured(finished_project.config)
+def test_a_model_from_a_directory_is_measured_as_the_run_that_made_it(finished_project, tmp_path: Path) -> None:
+    folder, config = tmp_path / "project", configured(finished_project.config)
+    shutil.copytree(finished_project.folder, folder)  # others want theirs as it is
+    project = Project(folder, config)
     shutil.copytree(folder / "results" / "runs" / "tiny" / "model", folder / "source" / "other")
     # Naming the corpus that runs are measured on anyway measures no run again.
     jobs = {"fetch_model": 1, "build_tokenizer": 1, "build_tokens": 1, "evaluate": 5, "render_table": 1}
     pages = {"render_plots": 1, "render_study": 1, "render_milestones": 1}
-    assert finished_project.planned(config=config) == jobs | pages
-    done = finished_project.run("--cores", "2", config=config)
+    assert project.planned() == jobs | pages
+    done = project.run("--cores", "2")
     assert done.returncode == 0, done.stdout
     evaluations = folder / "results" / "evaluations"
     for name in STUDY["evaluate"]:
@@ -45,9 +49,9 @@ def test_a_model_from_a_directory_is_measured_as_the_run_that_made_it(finished_p
         pd.testing.assert_frame_equal(*(table.drop(columns="in_training", errors="ignore") for table in rows))
     page = (folder / "results" / "studies" / "elsewhere" / "report.html").read_text(encoding="utf-8")
     assert "Trained elsewhere and measured as it is: <code>other</code>" in page
-    assert finished_project.planned(config=config) == {}
+    assert project.planned() == {}
     (folder / "source" / "other" / "generation_config.json").write_text("{}")
-    assert finished_project.planned(config=config)["fetch_model"] == 1
+    assert project.planned()["fetch_model"] == 1
 
 
 def test_a_directory_without_a_model_ends_with_one_line(project) -> None:
