@@ -12,7 +12,8 @@ def scores(rows: list[dict]) -> dict:
 
     `micro` is the accuracy over all questions with its 95% Wilson interval, `macro` the mean over subjects with a 95%
     bootstrap interval (questions drawn anew within each subject). `accuracy_norm` divides log-probabilities by the
-    length of the answer in characters, as lm-evaluation-harness does; all answers here are one letter.
+    length of the answer in characters, as lm-evaluation-harness does; all answers here are one letter. `answered` is
+    how often each letter was the answer: a model that always says the same has not listened to the questions.
     """
     subjects = {name: accuracy(group) for name, group in grouped(rows, lambda row: [row["subject"]]).items()}
     by_category = grouped(rows, lambda row: categories_of(row["subject"]))
@@ -20,6 +21,7 @@ def scores(rows: list[dict]) -> dict:
     return {
         **summary(rows),
         "accuracy_norm": float(np.mean([normalised(row) == row["gold"] for row in rows])),
+        "answered": {letter: sum(row["predicted"] == letter for row in rows) / len(rows) for letter in LETTERS},
         "margin": float(np.mean([margin(row) for row in rows])),
         "shots_dropped": sum(row["shots"] - row["shots_used"] for row in rows),
         "prompts_without_all_shots": sum(row["shots_used"] < row["shots"] for row in rows),

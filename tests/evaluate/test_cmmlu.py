@@ -68,6 +68,12 @@ def test_the_prompt_is_that_of_the_convention(folder: Path, subject: Subject, co
     assert letters == [" " * (convention == "lm-eval") + letter for letter in LETTERS]
 
 
+def test_white_space_around_a_question_stays_in_one_convention_only() -> None:
+    question = Question("anatomy", " 人有几块骨头\n", ("106", "206", "306", "406"), 1)
+    assert CONVENTIONS["cmmlu"].ask(question).startswith("题目： 人有几块骨头\n\nA. 106\n")
+    assert CONVENTIONS["lm-eval"].ask(question).startswith("人有几块骨头\nA. 106\n")
+
+
 def one_at_a_time(subject: Subject, convention: str, dev: list, question: Question, shots: int) -> list[float]:
     """Log-probabilities of the letters by one forward pass for each, over prompt and letter together."""
     before, ask, space = {"cmmlu": ("题目：", "答案是：", ""), "lm-eval": ("", "答案：", " ")}[convention]
@@ -206,6 +212,7 @@ def test_scores_are_by_subject_and_category() -> None:
         "Humanities": 1.0,
         "China specific": 1.0,
     }
+    assert found["answered"] == {"A": 0.75, "B": 0, "C": 0.25, "D": 0}
     assert found["margin"] == pytest.approx((3 - 1 + 3 - 1) / 4)
     assert found["shots_dropped"] == found["prompts_without_all_shots"] == 4
     assert found["not_in_training"] is None

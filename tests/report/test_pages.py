@@ -104,7 +104,14 @@ def quiz() -> dict:
     summary = {"questions": 60, "micro": 0.5, "interval": [0.3, 0.7], "macro": 0.55, "macro_interval": [0.4, 0.6]}
     counts = {"shots_dropped": 3, "prompts_without_all_shots": 2, "prompts_cut": 0}
     groups = {"categories": {"STEM": summary}, "subjects": {"anatomy": {"questions": 60, "accuracy": 0.5}}}
-    scores = {**summary, **counts, **groups, "margin": 0.1, "not_in_training": summary | {"micro": 0.475}}
+    scores = {
+        **summary,
+        **counts,
+        **groups,
+        "margin": 0.1,
+        "answered": {"A": 0.75, "B": 0.25, "C": 0, "D": 0},
+        "not_in_training": summary | {"micro": 0.475},
+    }
     note = {"rule": "20 characters", "asked": 60, "contaminated": 7, "too_short": 1}
     facts = {
         "convention": "cmmlu",
@@ -119,7 +126,7 @@ def quiz() -> dict:
 
 def samples() -> dict:
     figures = {"repetition": 0.875, "distinct_1": 0.5, "distinct_2": 0.5, "distinct_3": None}
-    sample = {"prompt": "今天<script>", "continuation": "好&坏", **figures}
+    sample = {"prompt": "今天<script>", "continuation": "好&坏\n\n", **figures}
     return {"settings": [{"label": label, "samples": [sample], **figures} for label in ("greedy", "top-p <0.9>")]}
 
 
@@ -203,7 +210,8 @@ def test_the_page_escapes_and_marks_what_it_shows(study: Gathered, plots: Path) 
     page = study_page(study, plots)
     assert "<script>" not in page
     assert "今天&lt;script&gt;" in page
-    assert "好&amp;坏" in page
+    assert "好&amp;坏↵↵</td>" in page
+    assert "<td>75/25/0/0%</td>" in page
     assert page.count("demonstration set") >= 2
     assert "lr 1 7, lr &lt;x&gt; 7, qwen 7" in page
     assert "where 20 characters are; 1 of the 60 questions are too short to tell" in page
