@@ -39,6 +39,7 @@ def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: 
         "llama": sizes,
         "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
         "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "rotary_dim": 8},
+        "mistral": {**sizes, "num_key_value_heads": 2, "sliding_window": 8},
         "gpt_neox": {**sizes, "max_position_embeddings": 96},
         "opt": {**sizes, "max_position_embeddings": 48, "ffn_dim": 64, "word_embed_proj_dim": 32},
         "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import saved_model
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import normalizers, pre_tokenizers, processors
 
 from seedbed.errors import SeedbedError
 from seedbed.evaluate.choices import scores
@@ -116,6 +116,12 @@ def test_batches_and_shared_prefixes_answer_as_one_forward_for_each_letter(
     assert result["missing_subjects"] == []
 
 
+def test_a_question_that_is_asked_twice_is_answered_twice(subject: Subject) -> None:
+    prompts = prompts_of(subject, CONVENTIONS["cmmlu"], "anatomy", [], [QUESTION, QUESTION], 0)
+    first, second = option_scores(subject, prompts).tolist()
+    assert first == second == pytest.approx(one_at_a_time(subject, "cmmlu", [], QUESTION, 0), abs=1e-4)
+
+
 def test_letters_of_several_tokens_are_scored_whole(subject: Subject) -> None:
     # Spaces and letters are tokens of their own here, so that " A" is two.
     plain = subject.tokenizer.backend_tokenizer
@@ -137,6 +143,7 @@ def test_shots_that_do_not_fit_are_dropped_and_counted(tokenizer: Path, tokens: 
     dropped = [5 - row["shots_used"] for row in rows]
     assert result["shots"]["5"]["shots_dropped"] == sum(dropped) > 0
     assert result["shots"]["5"]["prompts_without_all_shots"] == sum(count > 0 for count in dropped)
+    assert result["shots"]["5"]["prompts_cut"] == 0
     dev, test = load_questions({"demonstration": True})
     (name, *_), lengths = test, [len(CONVENTIONS["cmmlu"].shot(shot)) for shot in dev[next(iter(test))]]
     for prompt in prompts_of(small, CONVENTIONS["cmmlu"], name, dev[name], test[name], 5):
@@ -159,6 +166,42 @@ def test_a_prompt_that_never_fits_is_cut_from_the_left_and_counted(
     (prompt, *_) = prompts_of(small, CONVENTIONS[convention], name, dev[name], test[name], 5)
     whole = small.tokenizer(CONVENTIONS[convention].ask(test[name][0])).input_ids
     assert prompt.ids == whole[-fits:]
+
+
+def test_the_introduction_goes_where_only_the_question_fits(subject: Subject) -> None:
+    convention = CONVENTIONS["cmmlu"]
+    ids = subject.tokenizer(convention.ask(QUESTION)).input_ids
+    for subject.trained_length in (len(ids), len(ids) + 5):
+        (prompt,) = prompts_of(subject, convention, "anatomy", [QUESTION], [QUESTION], 1)
+        assert (prompt.ids, prompt.kept, prompt.cut) == (ids, (), 0)
+
+
+def test_learned_positions_bound_the_prompt_however_long_training_was(
+    tokenizer: Path, tokens: Path, tmp_path: Path
+) -> None:
+    small = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2", n_positions=30), tokens, trained_length=500)
+    (prompt,) = prompts_of(small, CONVENTIONS["cmmlu"], "anatomy", [], [QUESTION], 0)
+    assert len(prompt.ids) == 30
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_prompt_begins_as_the_tokenizer_begins_a_text(subject: Subject, convention: str) -> None:
+    assert measure(spec(shots=[0]), subject)[0]["prompts_begin_with"] == []
+    subject.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", 1)]
+    )
+    result, _ = measure(spec(shots=[0], convention=convention), subject)
+    assert result["prompts_begin_with"] == ["<|bos|>"]
+    (prompt,) = prompts_of(subject, CONVENTIONS[convention], "anatomy", [QUESTION], [QUESTION], 1)
+    assert prompt.ids.count(1) == 1 and prompt.ids[0] == 1
+    assert all(1 not in ids for ids in prompt.answers)
+
+
+def test_a_letter_of_several_tokens_is_its_first_in_the_benchmarks_convention(subject: Subject) -> None:
+    longer = [normalizers.Replace(letter, f"{letter}甲") for letter in LETTERS]
+    subject.tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(longer)
+    (prompt,) = prompts_of(subject, CONVENTIONS["cmmlu"], "anatomy", [], [QUESTION], 0)
+    assert [subject.tokenizer.decode(ids) for ids in prompt.answers] == list(LETTERS)
 
 
 def test_answers_that_a_tokenizer_cannot_tell_apart_are_refused(subject: Subject) -> None:

@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import saved_model
 
 from seedbed.errors import SeedbedError
-from seedbed.evaluate.forgetting import measure
+from seedbed.evaluate.forgetting import Task, measure, pieces
 from seedbed.evaluate.subject import Subject
 from seedbed.evaluation_config import Forgetting
 from seedbed.plan import dump
@@ -150,6 +151,26 @@ def test_demonstrations_are_other_pieces_that_are_solved(spy: Spy, task: str) ->
             assert demonstration[1:5] == demonstration[6:10][::step]
         assert copy[1:5] != copy[12:16] != copy[23:27]
         assert copy[23:27][::step][:3] == copy[28:31] == control[28:31]
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_pieces_of_text_do_not_overlap(spy: Spy, length: int) -> None:
+    class Numbered:
+        """A stream in which every token is its place."""
+
+        def __len__(self) -> int:
+            return 5 * length + 7
+
+        def read(self, start: int, stop: int) -> np.ndarray:
+            return np.arange(start, stop)
+
+    task, generator = Task(length, "copy", 3, 1, 2), np.random.default_rng(0)
+    orders = set()
+    for _ in range(200):
+        found = pieces(spy, Numbered(), "order", task, generator)
+        assert len(set(np.concatenate(found).tolist())) == 5 * length
+        orders.add(tuple(np.argsort([piece[0] for piece in found])))
+    assert len(orders) > 50  # which of them is asked is left to chance
 
 
 class Reverser(Copier):

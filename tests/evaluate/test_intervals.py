@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seedbed.evaluate.intervals import bootstrap_mean, paired_test, wilson
+from seedbed.evaluate.intervals import bootstrap_macro, bootstrap_mean, paired_test, wilson
 
 
 def test_wilson_is_that_of_the_tables() -> None:
@@ -32,3 +32,10 @@ def test_the_paired_test_keeps_its_level_and_finds_differences() -> None:
 
 def test_few_pairs_cannot_be_significant() -> None:
     assert paired_test(np.ones(4)) == pytest.approx(2 / 2**4, abs=0.02)
+
+
+def test_the_macro_mean_varies_by_what_varies_within_its_groups() -> None:
+    assert bootstrap_macro([0, 10], [10, 10]) == (0.5, 0.5)
+    low, high = bootstrap_macro([50, 0], [100, 7])
+    assert (low, high) == pytest.approx((0.2, 0.3), abs=0.01)  # half of 0.5 +- 1.96 * 0.05
+    assert bootstrap_macro([30], [60]) == pytest.approx(bootstrap_mean(np.repeat([0.0, 1.0], 30)), abs=0.02)

@@ -163,8 +163,11 @@ def test_other_families_go_on_from_a_prefix_too(tokenizer: Path, tokens: Path, t
     torch.testing.assert_close(made.logits(whole[:, 9:], after=prefix), expected, atol=1e-5, rtol=0)
 
 
-def test_a_model_with_another_memory_shares_no_prefix(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    made = Subject(saved_model(tokenizer, tmp_path / "model", "mamba"), tokens, 32)
+@pytest.mark.parametrize("family", ["mamba", "mistral"])
+def test_a_model_with_another_memory_shares_no_prefix(
+    tokenizer: Path, tokens: Path, tmp_path: Path, family: str
+) -> None:
+    made = Subject(saved_model(tokenizer, tmp_path / "model", family), tokens, 32)
     assert made.read(IDS[0].tolist()).length == 0
     at = torch.tensor([[3], [39]])
     torch.testing.assert_close(made.logits(IDS, at=at)[1, 0], made.logits(IDS)[1, 39])
