@@ -35,9 +35,9 @@ def measure(spec: dict, subject: Subject) -> tuple[dict, list[dict]]:
         "pieces": len(starts),
         "overlapping": bool(min(np.diff(starts)) < length),
         "begin": begin,
-        "overall": overall(after, alone),
+        "overall": compared(after, alone),
         "positions": [
-            {"from": first, "to": end, **by_position(after[..., first:end], alone[..., first:end])}
+            {"from": first, "to": end, **compared(after[..., first:end], alone[..., first:end])}
             for first, end in bins(length)
         ],
     }
@@ -101,7 +101,7 @@ def score(subject: Subject, texts: Iterable[np.ndarray], size: int, length: int)
 # --- what is told of them --------------------------------------------------------------------------------------------
 
 
-def overall(after: np.ndarray, alone: np.ndarray) -> dict:
+def compared(after: np.ndarray, alone: np.ndarray) -> dict:
     """Means of scores [2, pieces, positions] with and without history, and what history gains; intervals by piece."""
     loss, accuracy = gains(after, alone)
     gain = {
@@ -112,19 +112,6 @@ def overall(after: np.ndarray, alone: np.ndarray) -> dict:
         "accuracy_interval": bootstrap_mean(accuracy),
     }
     return {"with": means(after), "without": means(alone), "gain": gain}
-
-
-def by_position(after: np.ndarray, alone: np.ndarray) -> dict:
-    """`overall` of some positions."""
-    loss, accuracy = gains(after, alone)
-    return {
-        "with": means(after),
-        "without": means(alone),
-        "gain": float(loss.mean()),
-        "interval": bootstrap_mean(loss),
-        "accuracy_gain": float(accuracy.mean()),
-        "accuracy_interval": bootstrap_mean(accuracy),
-    }
 
 
 def gains(after: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

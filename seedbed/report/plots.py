@@ -216,7 +216,8 @@ def history_figure(study: Gathered, plot: dict) -> Figure:
         x = [(one["from"] + one["to"] + 1) / 2 for one in bins]  # positions counted from 1
         losses.plot(x, [one["with"]["loss"] for one in bins], "-", color=colour, label=study.labels[subject])
         losses.plot(x, [one["without"]["loss"] for one in bins], "--", color=colour, linewidth=1)
-        values = [{"mean": one["accuracy_gain"], "interval": one["accuracy_interval"]} for one in bins]
+        saved = [one["gain"] for one in bins]
+        values = [{"mean": gain["accuracy"], "interval": gain["accuracy_interval"]} for gain in saved]
         band(gains, x, values, colour, study.labels[subject])
     losses.plot([], [], "-", color=INK, label="after its history")
     losses.plot([], [], "--", color=INK, linewidth=1, label="without")

@@ -94,9 +94,8 @@ def forgetting() -> dict:
 
 def history() -> dict:
     sides = {"with": {"loss": 3.25, "accuracy": 0.5}, "without": {"loss": 4.0, "accuracy": 0.25}}
-    place = {"gain": 0.75, "interval": [0.5, 1.0], "accuracy_gain": 0.25, "accuracy_interval": [0.125, 0.375]}
     gain = {"loss": 0.75, "interval": [0.5, 1.0], "p": 0.0001, "accuracy": 0.25, "accuracy_interval": [0.1, 0.4]}
-    positions = [{"from": first, "to": end, **sides, **place} for first, end in ((0, 1), (1, 2), (2, 4))]
+    positions = [{"from": first, "to": end, **sides, "gain": gain} for first, end in ((0, 1), (1, 2), (2, 4))]
     return {"length": 4, "history": 28, "pieces": 8, "overall": {**sides, "gain": gain}, "positions": positions}
 
 
