@@ -77,6 +77,8 @@ class Subject:
     @classmethod
     def of_model(cls, folder: Path, tokens: Path | None = None, **options: object) -> "Subject":
         """A transformers directory; the length of its inputs is the one that its config states."""
+        if not (folder / "config.json").exists():
+            raise SeedbedError(f"{folder}: has no config.json; expected a transformers directory")
         config = AutoConfig.from_pretrained(folder).get_text_config()
         stated = getattr(config, "max_position_embeddings", None)
         return cls(folder, tokens, stated or UNSTATED_LENGTH, **options)
@@ -110,6 +112,8 @@ class Subject:
         return self.tokens and {"path": str(self.tokens), "sha256": sha256(self.tokens / "index.json")}
 
     def split(self, name: str) -> TokenSplit:
+        if not self.tokens:
+            raise SeedbedError(f"{self.folder}: no tokens to measure it on; expected a directory with index.json")
         split = TokenSplit(self.tokens, name)
         own = self.model.config.get_text_config().vocab_size
         if split.vocab_size > own:

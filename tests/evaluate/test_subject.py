@@ -217,6 +217,13 @@ def test_ids_beyond_the_vocabulary_are_told(folder: Path, tokens: Path) -> None:
         made.logits(torch.tensor([[5, 300]]))
 
 
+def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SeedbedError, match=r"none: has no config.json; expected a transformers directory"):
+        Subject.of_model(tmp_path / "none")
+    with pytest.raises(SeedbedError, match="no tokens to measure it on; expected a directory with index.json"):
+        Subject.of_model(folder).split("test")
+
+
 def test_its_identity_is_that_of_weights_config_and_tokenizer(folder: Path, tokens: Path) -> None:
     before = subject(folder, tokens).identity()
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(before["sha256"])
