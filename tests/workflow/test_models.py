@@ -13,14 +13,14 @@ STUDY = {
     "date": "2026-01-03",
     "title": "Elsewhere",
     "models": ["other"],
-    "evaluate": ["perplexity", "forgetting", "history", "questions", "samples"],
+    "evaluate": ["forgetting", "history", "questions"],
     "plots": [{"kind": "history", "evaluation": "history"}],
 }
 
 
 def configured(config: dict) -> dict:
     config = changed(config, "models.other", {"from": "source/other"})
-    for name in ("perplexity", "forgetting", "history"):
+    for name in ("forgetting", "history"):
         config = changed(config, f"evaluations.{name}.corpus", "news")
     return changed(config, "studies.elsewhere", STUDY)
 
@@ -31,7 +31,7 @@ def test_a_model_from_a_directory_is_measured_as_the_run_that_made_it(finished_p
     project = Project(folder, config)
     shutil.copytree(folder / "results" / "runs" / "tiny" / "model", folder / "source" / "other")
     # Naming the corpus that runs are measured on anyway measures no run again.
-    jobs = {"fetch_model": 1, "build_tokenizer": 1, "build_tokens": 1, "evaluate": 5, "render_table": 1}
+    jobs = {"fetch_model": 1, "build_tokenizer": 1, "build_tokens": 1, "evaluate": 3, "render_table": 1}
     pages = {"render_plots": 1, "render_study": 1, "render_milestones": 1}
     assert project.planned() == jobs | pages
     done = project.run("--cores", "2")
