@@ -202,26 +202,22 @@ class Spikes(Strict):
 
 
 class Run(Strict):
-    objective: Literal["lm"] = "lm"
-    corpus: Name
+    """What all runs have, whatever they learn."""
+
+    objective: str
     tokenizer: Name
     model: ModelOrName
     seq_len: Positive
-    # shuffle: windows in a random order; order: each row of a batch reads on where it stopped in the batch before
-    data: Literal["shuffle", "order"] = "shuffle"
     budget: Budget
     batch_tokens: AutoCount
     optimizer: AnyOptimizer = Adam()
     schedule: Schedule = Cosine(kind="cosine", warmup_ratio=0.05)
     clip: Rate | None = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention", "eager"] = "auto"
-    recurrence: Recurrence | None = None
     spikes: Spikes | None = None
     seed: Count = 0
     validation: Validation = Validation()
     log_every: Positive = 10
-    init: Init | None = None
 
     @model_validator(mode="after")
     def batch_is_whole_sequences(self) -> "Run":
@@ -236,8 +232,24 @@ class Run(Strict):
             )
         return self
 
+
+class LanguageModelRun(Run):
+    """Predict the next token of packed windows."""
+
+    objective: Literal["lm"] = "lm"
+    corpus: Name
+    # shuffle: windows in a random order; order: each row of a batch reads on where it stopped in the batch before
+    data: Literal["shuffle", "order"] = "shuffle"
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention", "eager"] = "auto"
+    recurrence: Recurrence | None = None
+    init: Init | None = None
+
+    def parameters(self, vocab_size: int) -> int:
+        """Number of weights."""
+        return self.model.parameters(vocab_size, self.seq_len)
+
     @model_validator(mode="after")
-    def segments_fill_sequences(self) -> "Run":
+    def segments_fill_sequences(self) -> "LanguageModelRun":
         if self.recurrence:
             crossed = self.recurrence.work_size * self.recurrence.stop_gradient_step
             if self.seq_len % crossed:

@@ -7,7 +7,7 @@ order does not depend on the number of processes.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seedbed.corpus import SPLITS, read_documents
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, choices
 from seedbed.files import read_json, replacing, sha256, write_json
 from seedbed.iterate import batched
 from seedbed.tokenizer import load_for_encoding, shards, vocabulary_size
@@ -35,16 +35,14 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
 
     One process encodes one shard at a time, so that the result does not depend on `processes`.
     """
-    encoder, eos = load_for_encoding(tokenizer)
-    vocab_size = vocabulary_size(encoder)
-    dtype = "uint16" if vocab_size <= 2**16 else "uint32"
+    index = {**header(tokenizer), "splits": {}}
     stats = read_json(corpus / "stats.json")
     with replacing(target) as partial:
         (partial / "shards").mkdir(parents=True)
         jobs = [(split, shard) for split in SPLITS for shard in shards(corpus, split)]
-        arguments = [(shard, tokenizer, partial / "shards" / f"{shard.stem}.bin", dtype) for _, shard in jobs]
-        written = run_jobs(arguments, processes)
-        index = {"dtype": dtype, "vocab_size": vocab_size, "eos_id": eos, "splits": {}}
+        folder, dtype = partial / "shards", index["dtype"]
+        arguments = [(shard, tokenizer, folder / f"{shard.stem}.bin", dtype) for _, shard in jobs]
+        written = run_jobs(encode_shard, arguments, processes)
         for split in SPLITS:
             files = [info for (job_split, _), info in zip(jobs, written, strict=True) if job_split == split]
             measures = {key: value for key, value in stats["splits"][split].items() if key in MEASURES}
@@ -53,29 +51,49 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
     return index
 
 
-def run_jobs(arguments: list[tuple], processes: int) -> list[dict]:
+def header(tokenizer: Path) -> dict:
+    """What an index says of all its splits: type of the ids on disk, size of the vocabulary, end-of-sequence id."""
+    encoder, eos = load_for_encoding(tokenizer)
+    vocab_size = vocabulary_size(encoder)
+    return {"dtype": "uint16" if vocab_size <= 2**16 else "uint32", "vocab_size": vocab_size, "eos_id": eos}
+
+
+def run_jobs(work: Callable[[tuple], dict], arguments: list[tuple], processes: int) -> list[dict]:
+    """What `work`, a function of a module, makes of each of the arguments, in their order."""
     progress = {"total": len(arguments), "desc": "shards", "disable": None}
     if processes <= 1:
-        return [encode_shard(job) for job in tqdm(arguments, **progress)]
+        return [work(job) for job in tqdm(arguments, **progress)]
     # With processes side by side, the tokenizer's own threads would only get in their way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(tqdm(pool.map(encode_shard, arguments), **progress))
+        return list(tqdm(pool.map(work, arguments), **progress))
 
 
 def encode_shard(job: tuple[Path, Path, Path, str]) -> dict:
     """Encode one document shard into one token shard; return its entry in the index."""
     source, tokenizer, target, dtype = job
+    return write_shard(encoded(read_documents(source), tokenizer), target, dtype)
+
+
+def encoded(texts: Iterable[str], tokenizer: Path) -> Iterator[list[int]]:
+    """The tokens of each text and the end-of-sequence token, those of some texts at a time."""
     encoder, eos = load_for_encoding(tokenizer)
+    for batch in batched(texts, BATCH):
+        ids = []
+        for encoding in encoder.encode_batch_fast(batch, add_special_tokens=False):
+            ids += encoding.ids
+            ids.append(eos)
+        yield ids
+
+
+def write_shard(pieces: Iterable[list[int] | np.ndarray], target: Path, dtype: str) -> dict:
+    """Write pieces of a stream, one after the other, into one token shard; return its entry in the index."""
     tokens = 0
     with target.open("wb") as stream:
-        for batch in batched(read_documents(source), BATCH):
-            ids = []
-            for encoding in encoder.encode_batch_fast(batch, add_special_tokens=False):
-                ids += encoding.ids
-                ids.append(eos)
-            stream.write(np.asarray(ids, dtype=np.dtype(dtype).newbyteorder("<")).tobytes())
-            tokens += len(ids)
+        for ids in pieces:
+            stored = np.asarray(ids, dtype=np.dtype(dtype).newbyteorder("<"))
+            stream.write(stored.tobytes())
+            tokens += stored.size
     return {"file": target.name, "tokens": tokens, "sha256": sha256(target)}
 
 
@@ -87,10 +105,13 @@ class TokenSplit:
 
     def __init__(self, folder: Path | str, split: str) -> None:
         index = read_json(Path(folder) / "index.json")
+        if split not in index["splits"]:
+            raise SeedbedError(f"{folder}: has no split {split!r}{choices(split, index['splits'])}")
         entry = index["splits"][split]
         self.folder, self.name = folder, f"{folder}: {split}"
         self.tokens, self.eos_id = entry["tokens"], index["eos_id"]
-        self.documents, self.bytes, self.words = entry["documents"], entry["bytes"], entry["words"]
+        self.documents = entry["documents"]
+        self.bytes, self.words = entry.get("bytes"), entry.get("words")  # of whole documents: contexts have neither
         self.published_words = entry.get("published_words")  # of a data set that comes with a count of its own
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
