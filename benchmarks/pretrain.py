@@ -201,7 +201,7 @@ def model_spec() -> dict:
 def run_spec(steps: int) -> dict:
     """A run as a user would configure it, that validates only once."""
     from seedbed.plan import dump, training_spec
-    from seedbed.run_config import Run
+    from seedbed.run_config import LanguageModelRun
 
     fields = {
         "corpus": "random",
@@ -213,7 +213,7 @@ def run_spec(steps: int) -> dict:
         "validation": {"every": 10**6, "tokens": LENGTH},
         "log_every": 5,
     }
-    return training_spec(dump(Run.model_validate(fields)))
+    return training_spec(dump(LanguageModelRun.model_validate(fields)))
 
 
 def write_tokens(folder: Path, tokens: int) -> None:

@@ -19,15 +19,13 @@ def main() -> None:
     with reporting(args.log):
         import torch
 
-        from seedbed.evaluate import evaluate
-        from seedbed.evaluate.subject import Subject
+        from seedbed.evaluate import evaluate, subject_of
         from seedbed.hardware import keep_freed_memory
 
         torch.set_num_threads(args.threads)
         keep_freed_memory()
         spec = spec_of(args, "evaluation")
-        made, folder = (Subject.of_run, args.run) if args.run else (Subject.of_model, args.model)
-        subject = made(folder, args.tokens, batch_tokens=args.batch_tokens, precision=spec["precision"])
+        subject = subject_of(spec, args.run, args.model, args.tokens, args.batch_tokens)
         inputs = {"contamination": args.contamination} if args.contamination else {}
         evaluate(args.name, spec, subject, args.out, **inputs)
 

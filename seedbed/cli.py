@@ -38,8 +38,9 @@ def spec_of(args: argparse.Namespace, kind: str) -> dict:
     from seedbed.plan import Plan
 
     plan = Plan(load(args.config))
-    names = {"corpus": plan.config.corpora, "tokenizer": plan.tokenizers, "run": plan.runs}
-    names |= {"evaluation": plan.config.evaluations, "study": plan.config.studies, "model": plan.pretrained}
+    names = {"corpus": plan.config.corpora, "tokenizer": plan.tokenizers, "contexts": plan.config.contexts}
+    names |= {"run": plan.runs, "model": plan.pretrained}
+    names |= {"evaluation": plan.config.evaluations, "study": plan.config.studies}
     if args.name not in names[kind]:
         raise SeedbedError(f"{args.config}: no {kind} is called {args.name!r}{choices(args.name, names[kind])}")
     return getattr(plan, f"{kind}_spec")(args.name)

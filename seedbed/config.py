@@ -11,13 +11,23 @@ from string import Formatter
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from seedbed.architectures import Architecture
 from seedbed.errors import SeedbedError, choices
 from seedbed.evaluation_config import Evaluation
 from seedbed.fields import NAME, Count, Name, Positive, Sha256, Share, Strict, by_key
-from seedbed.run_config import Run
+from seedbed.icae_config import ContextSource, IcaeRun
+from seedbed.run_config import LanguageModelRun
 
 # --- corpora ---------------------------------------------------------------------------------------------------------
 
@@ -177,6 +187,28 @@ Model = Annotated[
     Annotated[Architecture, Tag("<family>")] | Annotated[PretrainedModel, Tag("<from>")], by_key("family", "from")
 ]
 
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+OBJECTIVES = ("lm", "icae")
+
+
+def objective(value: Any) -> Any:
+    """What a run learns; lm unless it says otherwise."""
+    return value.get("objective", "lm") if isinstance(value, dict) else getattr(value, "objective", None)
+
+
+def known_objective(value: Any) -> Any:
+    if isinstance(value, dict) and (found := objective(value)) not in OBJECTIVES:
+        raise ValueError(f"objective: found {found!r}{choices(found, OBJECTIVES)}")
+    return value
+
+
+AnyRun = Annotated[
+    Annotated[LanguageModelRun, Tag("<lm>")] | Annotated[IcaeRun, Tag("<icae>")],
+    Discriminator(lambda value: f"<{objective(value)}>" if objective(value) else "<lm>"),
+    BeforeValidator(known_objective),
+]
+
 # --- studies ---------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +224,7 @@ class LossPlot(Strict):
 class EvaluationPlot(Strict):
     """The figure of one evaluation, with every run and model of the study in it."""
 
-    kind: Literal["perplexity", "forgetting", "receptive-field", "history", "cmmlu"]
+    kind: Literal["perplexity", "forgetting", "receptive-field", "history", "cmmlu", "reconstruction", "compression"]
     evaluation: Name
 
 
@@ -237,8 +269,9 @@ class Config(Strict):
     results: Annotated[str, AfterValidator(plain_path)] = "results"
     corpora: dict[Name, Corpus] = {}
     tokenizers: dict[Name, Tokenizer] = {}
+    contexts: dict[Name, ContextSource] = {}
     models: dict[Name, Model] = {}
-    runs: dict[Name, Run] = {}
+    runs: dict[Name, AnyRun] = {}
     evaluations: dict[Name, Evaluation] = {}
     studies: dict[Name, Study] = {}
 
@@ -265,10 +298,10 @@ def check(raw: dict) -> Config:
     return validated(Config, raw, "config")
 
 
-def validated(kind: type[Strict], raw: Any, where: str) -> Any:
-    """`kind.model_validate` with its errors as one line of a SeedbedError that starts at `where`."""
+def validated(kind: Any, raw: Any, where: str) -> Any:
+    """`raw` as a value of that type; errors are one line of a SeedbedError that starts at `where`."""
     try:
-        return kind.model_validate(raw)
+        return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
         first, *rest = error.errors()
         more = f" (and {len(rest)} more)" if rest else ""

@@ -166,4 +166,26 @@ class History(OnText):
     seed: Count = 0
 
 
-Evaluation = Annotated[Perplexity | Forgetting | CMMLU | Samples | History, Field(discriminator="kind")]
+class Reconstruction(Measurement):
+    """An ICAE's memory of held-out contexts: how well they are reconstructed and continued from it."""
+
+    kind: Literal["reconstruction"]
+    # of other contexts than the run's own
+    contexts: Name | None = None
+    # patterned: every id replaced by the next one, as in the paper; random: ids drawn one by one
+    texts: Annotated[list[Literal["held-out", "patterned", "random"]], Field(min_length=1)] = ["held-out"]
+    # tokens of a context; null is what the run was trained on
+    lengths: Annotated[list[Positive], Field(min_length=1)] | None = None
+    # tokens per memory vector; null is what the run was trained on
+    rates: Annotated[list[Positive], Field(min_length=1)] | None = None
+    # fewer than six pairs cannot reach p < 0.05
+    samples: Annotated[Positive, Field(ge=6)] = 100
+    # how many of them are written out, for BLEU-4 and exact match
+    generated: Count = 32
+    shown: Count = 3
+    seed: Count = 0
+
+
+Evaluation = Annotated[
+    Perplexity | Forgetting | CMMLU | Samples | History | Reconstruction, Field(discriminator="kind")
+]

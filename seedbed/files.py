@@ -112,6 +112,11 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def weight_checksums(folder: Path) -> dict[str, str]:
+    """Checksums of the weights in a model's directory, by file."""
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
 def sha256_of(value: Any) -> str:
     """Checksum of a JSON value, independent of key order and spelling."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from seedbed.errors import SeedbedError
 from seedbed.fields import format_count
-from seedbed.files import read_json
-from seedbed.plan import Plan, dump
+from seedbed.files import canonical_json, read_json
+from seedbed.plan import Plan, data_of, dump, training_spec
 from seedbed.run_config import Run
 from seedbed.trunks import Trunk
 
@@ -36,7 +36,8 @@ def shared(plan: Plan, trunk: Trunk) -> str:
 
 def line(plan: Plan, name: str, run: Run, measured: dict) -> tuple[str, ...]:
     facts = derived(plan, run)
-    speed = measured.get(shape(dump(run)))
+    known = shape(training_spec(dump(run)))
+    speed = known and measured.get(known)
     return (
         name,
         shown(facts["parameters"], "{:,}"),
@@ -57,12 +58,13 @@ def shown(value: float | None, form: str) -> str:
 def derived(plan: Plan, run: Run) -> dict:
     """Sizes of a run that follow from its configuration; None where a tokenizer or corpus is not there yet."""
     results = Path(plan.config.results)
-    vocab_size = getattr(plan.config.tokenizers[run.tokenizer], "vocab_size", None)
+    vocab_size = getattr(plan.tokenizers[run.tokenizer], "vocab_size", None)
     vocab_size = vocab_size or stored(results / "tokenizers" / run.tokenizer / "stats.json", "vocab_size")
-    epoch = stored(results / "tokens" / run.corpus / run.tokenizer / "index.json", "splits", "train", "tokens")
+    data = results / data_of(dump(run))
+    epoch = stored(data / "index.json", "splits", "train", "tokens") if run.objective == "lm" else None
     steps = run.budget.step_count(run.batch_tokens, epoch)
     tokens = steps and steps * run.batch_tokens
-    parameters = vocab_size and run.model.parameters(vocab_size, run.seq_len)
+    parameters = vocab_size and run.parameters(vocab_size)
     return {
         "parameters": parameters,
         "tokens": tokens,
@@ -81,9 +83,11 @@ def stored(path: Path, *keys: str) -> int | None:
     return value
 
 
-def shape(spec: dict) -> str:
-    """What the speed of a run hangs on most."""
-    return repr((sorted(spec["model"].items()), spec["seq_len"], spec["precision"]))
+def shape(spec: dict) -> str | None:
+    """What the speed of a run hangs on most; None where its model is known by name only."""
+    keys = ("objective", "model", "seq_len", "precision")
+    keys += ("memory_tokens", "continuation", "lora", "decoder", "lm_ratio")  # of an ICAE
+    return canonical_json({key: spec[key] for key in keys if key in spec}) if spec["model"] else None
 
 
 def measured_speeds(results: Path) -> dict[str, float]:

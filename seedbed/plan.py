@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 from seedbed.config import (
+    AnyRun,
     Config,
     Evaluation,
     ForeignTokenizer,
@@ -21,15 +22,20 @@ from seedbed.config import (
     validated,
 )
 from seedbed.errors import SeedbedError, choices
-from seedbed.evaluation_config import OnText
+from seedbed.evaluation_config import OnText, Reconstruction
 from seedbed.fields import NAME, Strict, format_count
-from seedbed.run_config import Init, Run
+from seedbed.icae_config import CorpusContexts, IcaeRun
+from seedbed.models.shape import Shape
+from seedbed.run_config import Init, LanguageModelRun, Run
 from seedbed.scaling import resolved
 from seedbed.shapes import SHAPES
 from seedbed.trunks import Trunk, grow, trunk_at
 
 STUDY_PARTS = ("date", "title", "notes", "plots")
-PLOTTED = {"receptive-field": "forgetting"}  # plots that are not called as the evaluation they show
+PLOTTED = {
+    "receptive-field": "forgetting",
+    "compression": "reconstruction",
+}  # plots that are not called as the evaluation they show
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,9 @@ class Plan:
         for name, tokenizer in self.config.tokenizers.items():
             if not isinstance(tokenizer, ForeignTokenizer):
                 refer(f"tokenizers.{name}.corpus", tokenizer.corpus, self.config.corpora, "corpus")
+        for name, contexts in self.config.contexts.items():
+            if isinstance(contexts, CorpusContexts):
+                refer(f"contexts.{name}.corpus", contexts.corpus, self.config.corpora, "corpus")
         for name, run in self.runs.items():
             self.check_run(f"runs.{name}", run)
         self.check_init_order()
@@ -129,7 +138,7 @@ class Plan:
         run = base
         for key, label, value in changes:
             raw = run.model_dump(by_alias=True, exclude_unset=True)
-            changed = validated(Run, with_key(where, raw, key, value), f"config: {where}.{key}")
+            changed = validated(AnyRun, with_key(where, raw, key, value), f"config: {where}.{key}")
             changed = self.with_model(f"{where}.{key}", changed)
             name += f"+{key}={label}" if changed != run else ""
             run = changed
@@ -138,26 +147,60 @@ class Plan:
         return Variant(name, {key: label for key, label, _ in changes}), with_numbers(where, run)
 
     def with_model(self, where: str, run: Run) -> Run:
-        if isinstance(run.model, str):
-            known = SHAPES | self.config.models
-            refer(f"{where}.model", run.model, known, "model")
-            if run.model in self.pretrained:
-                raise SeedbedError(
-                    f"config: {where}.model: {run.model!r} was trained elsewhere and is only evaluated; "
-                    "expected a model with a family"
-                )
-            run = run.model_copy(update={"model": known[run.model]})
+        """The run with its model in place of a name; that of one that was trained elsewhere stays, for an ICAE."""
+        if not isinstance(run.model, str):
+            return run
+        known = SHAPES | self.config.models
+        refer(f"{where}.model", run.model, known, "model")
+        if run.model not in self.pretrained:
+            return run.model_copy(update={"model": known[run.model]})
+        if isinstance(run, LanguageModelRun):
+            raise SeedbedError(
+                f"config: {where}.model: {run.model!r} was trained elsewhere; "
+                "expected a model with a family, or objective icae"
+            )
         return run
 
     def check_run(self, where: str, run: Run) -> None:
+        if isinstance(run, IcaeRun):
+            self.check_icae(where, run)
+        else:
+            self.check_language_model(where, run)
+        if run.budget.tokens and run.budget.tokens < run.batch_tokens:
+            raise SeedbedError(
+                f"config: {where}.budget.tokens: {run.budget.tokens} is less than a batch of {run.batch_tokens} tokens"
+            )
+
+    def check_icae(self, where: str, run: IcaeRun) -> None:
+        refer(f"{where}.contexts", run.contexts, self.config.contexts, "set of contexts")
+        refer(f"{where}.tokenizer", run.tokenizer, self.tokenizers, "tokenizer")
+        if isinstance(run.model, str):  # trained elsewhere; its positions are known when it is there
+            if run.init:
+                raise SeedbedError(f"config: {where}: model {run.model!r} is a base already; expected no init")
+            if run.tokenizer != run.model:
+                raise SeedbedError(
+                    f"config: {where}.tokenizer: found {run.tokenizer!r}, expected that of its model, {run.model!r}"
+                )
+            return
+        learned = run.model.max_position_embeddings
+        if run.init:
+            learned = learned or self.check_init(where, run).seq_len
+        elif run.lora or run.decoder == "frozen":
+            what = "lora" if run.lora else "decoder"
+            raise SeedbedError(
+                f"config: {where}.{what}: keeps a base that was never trained; expected init, a model that was trained "
+                f"elsewhere, or {'lora: null' if run.lora else 'decoder shared or trained'}"
+            )
+        if run.model.family == "gpt2":
+            problem = Shape.of(dump(run)).misfit("gpt2", run.seq_len, run.continuation, learned)
+            if problem:
+                raise SeedbedError(f"config: {where}: {problem}")
+
+    def check_language_model(self, where: str, run: LanguageModelRun) -> None:
         refer(f"{where}.corpus", run.corpus, self.config.corpora, "corpus")
         refer(f"{where}.tokenizer", run.tokenizer, self.config.tokenizers, "tokenizer")
         if run.init:
-            refer(f"{where}.init.run", run.init.run, self.runs, "run")
-            origin = self.runs[run.init.run]
-            for key in ("model", "tokenizer"):
-                if getattr(run, key) != getattr(origin, key):
-                    raise SeedbedError(f"config: {where}.init: {run.init.run!r} has another {key}; expected the same")
+            origin = self.check_init(where, run)
             self.check_init_step(f"{where}.init.step", run.init, origin)
             if run.model.family == "gpt2" and run.seq_len > (run.model.n_positions or origin.seq_len):
                 raise SeedbedError(
@@ -174,10 +217,19 @@ class Plan:
             raise SeedbedError(
                 f"config: {where}: seq_len {run.seq_len} does not fit the {positions} positions of its model"
             )
-        if run.budget.tokens and run.budget.tokens < run.batch_tokens:
+
+    def check_init(self, where: str, run: Run) -> Run:
+        """The run that this one starts from; raises where it cannot."""
+        refer(f"{where}.init.run", run.init.run, self.runs, "run")
+        origin = self.runs[run.init.run]
+        if not isinstance(origin, LanguageModelRun):
             raise SeedbedError(
-                f"config: {where}.budget.tokens: {run.budget.tokens} is less than a batch of {run.batch_tokens} tokens"
+                f"config: {where}.init: {run.init.run!r} is no language model; expected one to start from"
             )
+        for key in ("model", "tokenizer"):
+            if getattr(run, key) != getattr(origin, key):
+                raise SeedbedError(f"config: {where}.init: {run.init.run!r} has another {key}; expected the same")
+        return origin
 
     def check_init_step(self, where: str, init: Init, origin: Run) -> None:
         if init.step is None:
@@ -220,7 +272,13 @@ class Plan:
             self.check_plot(f"{where}.plots.{index}", study, plot)
 
     def check_evaluation(self, where: str, subject: str, evaluation: Evaluation) -> None:
-        """Raise where an evaluation needs text that is not there."""
+        """Raise where an evaluation is not for such a subject, or needs text that is not there."""
+        run, compresses = self.runs.get(subject), isinstance(evaluation, Reconstruction)
+        if isinstance(run, IcaeRun) != compresses:
+            fits = "in-context autoencoders" if compresses else "language models"
+            raise SeedbedError(f"config: {where}: kind {evaluation.kind!r} measures {fits}; {subject!r} is none")
+        if compresses:
+            self.check_reconstruction(where, subject, run, evaluation)
         if not isinstance(evaluation, OnText):
             return
         if evaluation.corpus is None and subject in self.pretrained:
@@ -229,6 +287,16 @@ class Plan:
         refer(f"{where}.corpus", corpus, self.config.corpora, "corpus")
         for split in getattr(evaluation, "splits", None) or [evaluation.split]:
             self.check_split(where, corpus, split)
+
+    def check_reconstruction(self, where: str, subject: str, run: IcaeRun, evaluation: Reconstruction) -> None:
+        contexts = evaluation.contexts or run.contexts
+        refer(f"{where}.contexts", contexts, self.config.contexts, "set of contexts")
+        shortest = min(evaluation.lengths or [run.seq_len])
+        if shortest < run.memory_tokens:
+            raise SeedbedError(
+                f"config: {where}.lengths: a context of {shortest} tokens is shorter than the memory of {subject!r}, "
+                f"{run.memory_tokens}"
+            )
 
     def check_plot(self, where: str, study: Study, plot: Plot) -> None:
         if plot.kind == "loss":
@@ -279,6 +347,13 @@ class Plan:
             return None
         return evaluation.corpus or self.runs[subject].corpus
 
+    def data_measured(self, subject: str, evaluation: Evaluation) -> str | None:
+        """Where the tokens lie that an evaluation reads, below the results; None where it reads none."""
+        if isinstance(evaluation, Reconstruction):
+            return f"contexts/{evaluation.contexts or self.runs[subject].contexts}/{self.tokenizer_of(subject)}"
+        corpus = self.corpus_of(subject, evaluation)
+        return corpus and f"tokens/{corpus}/{self.tokenizer_of(subject)}"
+
     def tokenizer_of(self, subject: str) -> str:
         return subject if subject in self.pretrained else self.runs[subject].tokenizer
 
@@ -299,6 +374,10 @@ class Plan:
         """The tokenizer without the name of its corpus, whose files the stage is given."""
         return without(dump(self.tokenizers[tokenizer]), "corpus")
 
+    def contexts_spec(self, contexts: str) -> dict:
+        """The contexts without the name of their corpus, whose files the stage is given."""
+        return without(dump(self.config.contexts[contexts]), "corpus")
+
     def run_spec(self, run: str) -> dict:
         return training_spec(dump(self.runs[run]))
 
@@ -306,8 +385,8 @@ class Plan:
         return training_spec(self.trunks_by_name[trunk].spec)
 
     def evaluation_spec(self, evaluation: str) -> dict:
-        """The evaluation without the name of its corpus and what other stages read of it."""
-        return without(dump(self.config.evaluations[evaluation]), "corpus", "contamination")
+        """The evaluation without the names of its inputs and what other stages read of it."""
+        return without(dump(self.config.evaluations[evaluation]), "corpus", "contexts", "contamination")
 
     def contamination_spec(self, evaluation: str) -> dict:
         return {"source": dump(self.config.evaluations[evaluation])["source"]}
@@ -347,7 +426,15 @@ def with_numbers(where: str, run: Run) -> Run:
 def training_spec(run: dict) -> dict:
     """A dumped run without the names of its inputs, whose files the stage is given."""
     init = run["init"] and without(run["init"], "run")
-    return without(run, "corpus", "tokenizer") | {"init": init}
+    model = None if isinstance(run["model"], str) else run["model"]  # one that was trained elsewhere
+    return without(run, "corpus", "contexts", "tokenizer") | {"model": model, "init": init}
+
+
+def data_of(run: dict) -> str:
+    """Where the tokens lie that a dumped run learns from, below the results."""
+    if "contexts" in run:
+        return f"contexts/{run['contexts']}/{run['tokenizer']}"
+    return f"tokens/{run['corpus']}/{run['tokenizer']}"
 
 
 def with_key(where: str, raw: dict, key: str, value: Any) -> dict:

@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from support import corpus_spec, saved_model, sentences
 
+from seedbed.contexts import build_contexts
 from seedbed.corpus import build_corpus
 from seedbed.sources import documents
 from seedbed.tokenizer import build_tokenizer
@@ -51,6 +52,14 @@ def tokenizer(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokens(corpus: Path, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokens") / "small"
     build_tokens(corpus, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def contexts(corpus: Path, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents of hundreds of tokens, 20 of them held out."""
+    folder = tmp_path_factory.mktemp("contexts") / "news"
+    build_contexts({"min_chars": 100, "max_chars": 400, "held_out": 20}, corpus, tokenizer, folder)
     return folder
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.config import Corpus
-from seedbed.plan import dump
+from seedbed.icae_config import IcaeRun
+from seedbed.plan import dump, training_spec
 
 WORDS = "中国 北京 经济 发展 今天 记者 报道 企业 改革 人民 工作 社会 问题 国家 建设 群众 科技 教育 农村 市场".split()
 
@@ -25,6 +26,50 @@ def corpus_spec(**changes: object) -> dict:
     """The spec of a corpus with local files, some keys changed."""
     fields = {"source": {"files": "unused"}, "split": {"valid": 0.1, "test": 0.1}, "shards": 2} | changes
     return dump(Corpus.model_validate(fields))
+
+
+def icae_spec(**changes: object) -> dict:
+    """The spec of an ICAE's run of 12 steps of 8 samples, all weights of one model trained; some keys changed.
+
+    Contexts of its 24 tokens have two segments of memory.
+    """
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    fields = {
+        "objective": "icae",
+        "contexts": "news",
+        "tokenizer": "small",
+        "model": {"family": "llama", **sizes},
+        "seq_len": 24,
+        "continuation": 8,
+        "leave_tokens_for_lm": 2,
+        "memory_tokens": 4,
+        "rate": 3,
+        "layout": "spread",
+        "lora": None,
+        "decoder": "shared",
+        "budget": {"steps": 12},
+        "batch_tokens": 192,
+        "precision": "fp32",
+        "optimizer": {"lr": 1e-2},
+        "validation": {"every": 5, "tokens": 480},
+        "log_every": 1,
+    }
+    return training_spec(dump(IcaeRun.model_validate(fields | changes)))
+
+
+def learned_icae(contexts: Path, base: Path | None = None, **changes: object):
+    """An objective as after some training: none of its trained weights is what it begins with; always the same."""
+    import torch
+
+    from seedbed.objectives.icae import InContextAutoencoding
+
+    torch.manual_seed(0)
+    made = InContextAutoencoding(icae_spec(init=base and {"run": "base"}, **changes), contexts, base)
+    with torch.no_grad():
+        for weight in made.model.parameters():
+            if weight.requires_grad:
+                weight += 0.1 * torch.randn(weight.shape)
+    return made
 
 
 def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: object) -> Path:

@@ -6,13 +6,17 @@ import pytest
 import yaml
 from support import changed
 
-from seedbed.config import Config, Split, check, load
+from seedbed.config import Split, check, load
 from seedbed.errors import SeedbedError
+from seedbed.icae_config import IcaeRun
 from seedbed.plan import Plan
+from seedbed.run_config import LanguageModelRun
 from seedbed.schema import schema_text
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+# Its first study alone, with the run that it starts from.
+FIRST = DEFAULT | {key: dict([next(iter(DEFAULT[key].items()))]) for key in ("runs", "studies")}
 
 
 def message(raw: dict) -> str:
@@ -141,9 +145,9 @@ def test_a_split_that_is_the_source_itself_is_refused() -> None:
 
 
 def test_the_default_explains_every_key_of_a_run() -> None:
-    assert set(DEFAULT["runs"]["tiny"]) == set(Config.model_fields["runs"].annotation.__args__[1].model_fields) - {
-        "init"
-    }
+    assert set(DEFAULT["runs"]["tiny"]) == set(LanguageModelRun.model_fields) - {"init"}
+    said = set(DEFAULT["runs"]["icae"]) | set(DEFAULT["runs"]["tiny"])
+    assert set(IcaeRun.model_fields) - said == {"init", "min_seq_len"}
 
 
 def test_the_schema_is_in_step() -> None:

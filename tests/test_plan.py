@@ -1,6 +1,6 @@
 import pytest
 from support import changed
-from test_config import DEFAULT
+from test_config import FIRST as DEFAULT
 
 from seedbed.config import check
 from seedbed.errors import SeedbedError
@@ -168,7 +168,11 @@ def test_what_a_run_started_from_has_been_learned_from_too() -> None:
         ("evaluations.perplexity.corpus", None, "evaluations.perplexity.corpus: missing; 'qwen' was trained elsewhere"),
         ("evaluations.forgetting.corpus", "new", "evaluations.forgetting.corpus: no corpus is called 'new'"),
         ("corpora.news.split", {"valid": 0.1, "test": 0}, "evaluations.perplexity: needs the test split"),
-        ("runs.tiny.model", "qwen", "runs.tiny.model: 'qwen' was trained elsewhere and is only evaluated"),
+        (
+            "runs.tiny.model",
+            "qwen",
+            "runs.tiny.model: 'qwen' was trained elsewhere; expected a model with a family, or objective icae",
+        ),
         ("studies.batch-size.models", ["tiny"], "studies.batch-size.models: no model that was trained elsewhere is"),
         ("models.tiny+batch_tokens=4Ki", {"from": "x"}, "models.tiny.batch_tokens=4Ki: a run is called so, too"),
         ("models.news-4k", {"from": "x"}, "models.news-4k: a tokenizer is called so, too"),

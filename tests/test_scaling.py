@@ -2,7 +2,7 @@
 
 import pytest
 from support import changed
-from test_config import DEFAULT
+from test_config import FIRST as DEFAULT
 
 from seedbed.architectures import GPT2, Llama
 from seedbed.config import check

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from support import changed
-from test_config import DEFAULT
+from test_config import FIRST as DEFAULT
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from seedbed.config import check

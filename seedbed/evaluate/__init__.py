@@ -15,6 +15,18 @@ if TYPE_CHECKING:  # its torch is slow to load, and not every module here needs 
     from seedbed.evaluate.subject import Subject
 
 
+def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | None, batch_tokens: int):
+    """What this kind of evaluation measures: a run's directory, or a model's where there is no run."""
+    options = {"batch_tokens": batch_tokens, "precision": spec["precision"]}
+    if spec["kind"] == "reconstruction":
+        from seedbed.evaluate.icae_subject import IcaeSubject
+
+        return IcaeSubject(run, tokens, **options)
+    from seedbed.evaluate.subject import Subject
+
+    return Subject.of_run(run, tokens, **options) if run else Subject.of_model(model, tokens, **options)
+
+
 def evaluate(name: str, spec: dict, subject: "Subject", out: Path, **inputs: list[Path]) -> dict:
     """Measure a subject and write `<out>.json` and `<out>.tsv`; return what went into the JSON.
 

@@ -1,1 +1,1 @@
-"""Changes to the attention of transformers models: normalised keys, memory across segments."""
+"""What is added to transformers models: normalised keys, memory across segments, memory in place of a context."""

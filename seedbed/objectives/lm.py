@@ -52,7 +52,7 @@ class LanguageModelling:
         # Of rows that read on, by the first row of their micro-batch; and the sequence that it goes on with.
         self.caches: dict[int, SegmentCache] = {}
         self.following: dict[int, int] = {}
-        self.loss_module = NextToken(self.load(init) if init else self.new_model())
+        self.loss_module = NextToken(self.base(init))
         self.model.config.recurrence = None  # what evaluations read the model with
         if self.recurrent:
             recurrence.prepare(self.model)
@@ -63,27 +63,13 @@ class LanguageModelling:
         """The transformers model that is trained."""
         return self.loss_module.model
 
-    def new_model(self) -> torch.nn.Module:
-        from transformers import AutoConfig, AutoModelForCausalLM
+    def base(self, init: Path | None) -> torch.nn.Module:
+        if init:
+            return load_model(init, backend(self.spec["attention"]), least_vocabulary=self.vocab_size)
+        return new_model(self.spec["model"], self.vocab_size, self.eos_id, self.seq_len, self.spec["attention"])
 
-        shape = architecture(self.spec["model"])
-        fields = {shape.positions_field: self.seq_len} | shape.to_transformers()
-        special = {"bos_token_id": None, "eos_token_id": self.eos_id, "pad_token_id": None}
-        config = AutoConfig.for_model(shape.model_type, vocab_size=self.vocab_size, **special, **fields)
-        chosen = backend(self.spec["attention"])
-        try:
-            return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
-        except (ValueError, ImportError) as error:
-            reason = str(error).partition(". ")[0]
-            raise SeedbedError(f"attention: {chosen} and {shape.model_type} do not go together: {reason}") from None
-
-    def load(self, folder: Path) -> torch.nn.Module:
-        model = load_model(folder, backend(self.spec["attention"]))
-        if model.config.vocab_size < self.vocab_size:
-            raise SeedbedError(
-                f"{folder}: its vocabulary of {model.config.vocab_size} is smaller than the data's, {self.vocab_size}"
-            )
-        return model
+    def settle(self, precision: str) -> None:
+        """Nothing hangs on the precision but how products are computed."""
 
     def compile(self) -> None:
         """Have torch.compile make kernels of the model; the loss and recurrence stay as they are."""
@@ -99,6 +85,10 @@ class LanguageModelling:
     def batch(self, numbers: range) -> torch.Tensor:
         """Tokens [len(numbers), seq_len + 1] of those sequences of the training."""
         return self.checked(np.stack([self.train.window(number) for number in numbers]))
+
+    def largest_batch(self, size: int) -> torch.Tensor:
+        """A batch that takes as much memory as any of so many sequences."""
+        return torch.zeros(size, self.seq_len + 1, dtype=torch.int64)
 
     def validation(self) -> range:
         """Numbers of the validation windows, so many that they hold at most `validation.tokens` tokens."""
@@ -160,12 +150,12 @@ class LanguageModelling:
         return self.caches[row]
 
     @torch.no_grad()
-    def evaluation_loss(self, model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    def evaluation(self, model: torch.nn.Module, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean loss of windows [sequences, seq_len + 1], every window by itself."""
         if not self.recurrent:
-            return model(tokens)
+            return {"loss": model(tokens)}
         cache = SegmentCache(self.recurrent["cache_size"])
-        return torch.stack([model(segment, cache) for segment in self.segments(tokens)]).mean()
+        return {"loss": torch.stack([model(segment, cache) for segment in self.segments(tokens)]).mean()}
 
     def diagnostics(self) -> dict[str, torch.Tensor]:
         """Figures of the last forward pass that metrics tell beside the loss."""
@@ -191,17 +181,59 @@ class LanguageModelling:
             self.caches[first] = SegmentCache.of(self.recurrent["cache_size"], cached)
             self.following[first] = numbers[0]
 
+    # --- what a finished run leaves -----------------------------------------------------------------------------------
 
-def load_model(folder: Path, attention: str | None = None, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
-    """The causal LM of a transformers directory, those with KeyNorm included; None is its default attention."""
+    def export(self, folder: Path, _published: Path, tokenizer: Path, weights: dict[str, torch.Tensor]) -> None:
+        """Write a transformers directory with these weights."""
+        export(self.model, tokenizer, folder, {name.removeprefix("model."): w for name, w in weights.items()})
+
+    def card(self) -> dict[str, str]:
+        """What a reader of the export has to know."""
+        how = "\nIts keys are normalised: `import seedbed.models.keynorm` before `from_pretrained`.\n"
+        return {
+            "metadata": "library_name: transformers\npipeline_tag: text-generation",
+            "what": f"A {self.spec['model']['family']} language model",
+            "how": how if self.spec["model"]["key_norm"] else "",
+        }
+
+
+def new_model(fields: dict, vocabulary: int, eos: int, positions: int, attention: str) -> torch.nn.Module:
+    """An untrained causal LM of a model's fields; `positions` is what it has room for where they do not say."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = architecture(fields)
+    own = {shape.positions_field: positions} | shape.to_transformers()
+    special = {"bos_token_id": None, "eos_token_id": eos, "pad_token_id": None}
+    config, chosen = AutoConfig.for_model(shape.model_type, vocab_size=vocabulary, **special, **own), backend(attention)
+    try:
+        return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
+    except (ValueError, ImportError) as error:
+        reason = str(error).partition(". ")[0]
+        raise SeedbedError(f"attention: {chosen} and {shape.model_type} do not go together: {reason}") from None
+
+
+def load_model(
+    folder: Path, attention: str | None = None, dtype: torch.dtype = torch.float32, least_vocabulary: int = 0
+) -> torch.nn.Module:
+    """The causal LM of a transformers directory, those with KeyNorm included; None is its default attention.
+
+    Raises SeedbedError when its vocabulary is smaller than `least_vocabulary`.
+    """
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
+    if (own := model.config.get_text_config().vocab_size) < least_vocabulary:
+        raise SeedbedError(f"{folder}: its vocabulary of {own} is smaller than the data's, {least_vocabulary}")
+    return model
 
 
 def export(model: torch.nn.Module, tokenizer: Path, folder: Path, weights: dict | None = None) -> None:
     """Write a transformers directory: config, weights as safetensors (those of the model, unless given), tokenizer."""
     model.save_pretrained(folder, state_dict=weights)
+    copy_tokenizer(tokenizer, folder)
+
+
+def copy_tokenizer(tokenizer: Path, folder: Path) -> None:
     for file in tokenizer.iterdir():
         if file.is_file() and file.name != "stats.json":
             (folder / file.name).write_bytes(file.read_bytes())

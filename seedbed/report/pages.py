@@ -20,8 +20,11 @@ CAPTIONS = {
     "history": "Loss by position in a piece of text, after the tokens before it and without, and the gain in accuracy "
     "with its 95% interval.",
     "cmmlu": "Multiple-choice accuracy against chance.",
+    "reconstruction": "Reconstruction of held-out contexts while training; dotted is the loss at the end when the "
+    "decoder sees no memory.",
+    "compression": "How much of a context comes back right from its memory.",
 }
-TEXTS = {"order": "meaningful", "random": "random"}
+TEXTS = {"order": "meaningful", "random": "random", "held-out": "held out", "patterned": "patterned"}
 
 
 def environment() -> Environment:

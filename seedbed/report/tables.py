@@ -59,4 +59,25 @@ def samples(result: dict) -> dict:
     return {f"{one['label']}.{key}": one[key] for one in result["settings"] for key in keys}
 
 
-FIGURES = {"perplexity": perplexity, "forgetting": forgetting, "history": history, "cmmlu": cmmlu, "samples": samples}
+def reconstruction(result: dict) -> dict:
+    found = {}
+    for one in result["settings"]:
+        named = {"bleu": one["bleu"], "exact": one["exact"], "ratio": one["ratio"]}
+        for task in ("ae", "lm"):
+            named |= {f"{task}_loss.{view}": figures["loss"] for view, figures in one[task].items()}
+        named |= {f"ae_accuracy.{view}": figures["accuracy"] for view, figures in one["ae"].items()}
+        gain = one["gain"]["none"]
+        named |= {"gain": gain["mean"], "low": gain["interval"][0], "high": gain["interval"][1]}
+        setting = f"{one['text']}-{one['length']}-rate-{one['rate']}"
+        found |= {f"{setting}.{key}": value for key, value in named.items()}
+    return found
+
+
+FIGURES = {
+    "perplexity": perplexity,
+    "forgetting": forgetting,
+    "history": history,
+    "cmmlu": cmmlu,
+    "samples": samples,
+    "reconstruction": reconstruction,
+}

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from math import isfinite
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from seedbed.errors import SeedbedError
 from seedbed.hardware import keep_freed_memory
-from seedbed.objectives.lm import LanguageModelling
+from seedbed.objectives import objective
 from seedbed.tokens import mixed
 from seedbed.train import schedules, spikes, state
 from seedbed.train.agreement import Agreement
@@ -129,11 +130,11 @@ class Trainer:
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
-    def new_objective(self) -> LanguageModelling:
+    def new_objective(self):
         torch.manual_seed(self.spec["seed"])  # every rank builds the same model
         init = self.job.init
         model = init if init and not (init / "manifest.json").exists() else None
-        return LanguageModelling(self.spec, self.job.tokens, model)
+        return objective(self.spec, self.job.tokens, model)
 
     def choose_batching(self) -> Batching:
         chosen = chosen_micro_batch(self.job, self.objective, resolved_precision(self.spec["precision"]))
@@ -150,6 +151,7 @@ class Trainer:
         self.begun = known.get("begun", 0) if mine else self.step  # how many updates were made for another run
         self.watch = watch or known.get("watch") or spikes.watch_start()
         self.plateau = known.get("plateau") or schedules.plateau_start()
+        self.objective.settle(self.precision)
         weights, moments = initial_tensors(self.job, checkpoint)
         if weights:
             state.load_weights(self.objective.loss_module, weights)
@@ -161,6 +163,8 @@ class Trainer:
         self.engine, *_ = deepspeed.initialize(
             model=self.objective.loss_module, optimizer=optimizer, config=self.deepspeed_config()
         )
+        self.engine.train()  # a model that was loaded has dropout and checkpointing switched off
+        self.engine.train()  # what was loaded is set to evaluate
         if self.world == 1 and not self.stage:
             self.engine.enable_backward_allreduce = False  # it would copy all gradients for nothing
         if moments:
@@ -222,14 +226,14 @@ class Trainer:
         elif not self.job.until:
             self.measure(last=True)
 
-    def update(self, batches: list[tuple[range, torch.Tensor]]) -> None:
+    def update(self, batches: list[tuple[range, Any]]) -> None:
         """One optimizer step."""
         torch.manual_seed(mixed(mixed(self.spec["seed"]) ^ self.step) ^ self.rank)  # for dropout
         for group in self.engine.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        for numbers, tokens in batches:
-            tokens = tokens.to(self.engine.device, non_blocking=True)
-            for loss in self.objective.losses(self.engine, tokens, numbers):
+        for numbers, batch in batches:
+            batch = batch.to(self.engine.device, non_blocking=True)
+            for loss in self.objective.losses(self.engine, batch, numbers):
                 self.engine.backward(loss)
                 self.clip_gradients()
                 self.engine.step()
@@ -245,7 +249,7 @@ class Trainer:
             limit = self.spec["clip"] or float("inf")
             self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
 
-    def prefetched(self) -> Iterator[list[tuple[range, torch.Tensor]]]:
+    def prefetched(self) -> Iterator[list[tuple[range, Any]]]:
         """The micro-batches of each remaining step; the next step's are read while this one's are computed."""
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self.read, self.step) if self.step < self.until else None
@@ -255,12 +259,12 @@ class Trainer:
                     ahead = reader.submit(self.read, step + 1)
                 yield batches
 
-    def read(self, step: int) -> list[tuple[range, torch.Tensor]]:
-        """Sequence numbers and tokens of the micro-batches of a step; batches that a spike spoiled are left out."""
+    def read(self, step: int) -> list[tuple[range, Any]]:
+        """Sequence numbers and tensors of the micro-batches of a step; batches that a spike spoiled are left out."""
         found = []
         for numbers in self.batching.sequences(step + self.watch["skipped"], self.rank):
-            tokens = self.objective.batch(numbers)
-            found.append((numbers, tokens.pin_memory() if torch.cuda.is_available() else tokens))
+            batch = self.objective.batch(numbers)
+            found.append((numbers, batch.pin_memory() if torch.cuda.is_available() else batch))
         return found
 
     @staticmethod
@@ -346,7 +350,7 @@ class Trainer:
         }
         line |= {name: float(value) for name, value in self.objective.diagnostics().items()}
         if validate:
-            line["valid_loss"] = self.validation_loss()
+            line |= {f"valid_{name}": value for name, value in self.validation().items()}
             if self.spec["schedule"]["kind"] == "plateau":
                 self.plateau = schedules.after_validation(self.spec["schedule"], self.plateau, line["valid_loss"])
         if self.watch["skipped"]:
@@ -357,20 +361,24 @@ class Trainer:
         self.started = self.clock()
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
-        """Mean loss over the validation windows, shared out among the ranks."""
+    def validation(self) -> dict[str, float]:
+        """Means of the figures of all validation sequences, shared out among the ranks."""
         self.engine.eval()
         numbers = self.objective.validation()
-        mine = numbers[self.rank :: self.world]
-        total = torch.zeros(2, dtype=torch.float64, device=self.engine.device)
-        for first in range(0, len(mine), self.batching.micro_batch):
-            part = mine[first : first + self.batching.micro_batch]
-            tokens = self.objective.validation_batch(part).to(self.engine.device)
-            loss = self.objective.evaluation_loss(self.engine, tokens).double()
-            total += torch.stack([loss * len(part), torch.full_like(loss, len(part))])
+        mine, size = numbers[self.rank :: self.world], self.batching.micro_batch
+        # Ranks without a sequence look at one for nothing: they have to know the figures.
+        parts = [mine[first : first + size] for first in range(0, len(mine), size)] or [numbers[:1]]
+        sums = {"sequences": torch.zeros((), dtype=torch.float64, device=self.engine.device)}
+        for part in parts:
+            batch = self.objective.validation_batch(part).to(self.engine.device)
+            weight = len(part) if len(mine) else 0
+            found = self.objective.evaluation(self.engine, batch) | {"sequences": torch.ones(())}
+            for name, mean in found.items():
+                sums[name] = sums.get(name, 0) + mean.double().to(self.engine.device) * weight
+        total = torch.stack(list(sums.values()))
         dist.all_reduce(total)
         self.engine.train()
-        return float(total[0] / total[1])
+        return dict(zip(list(sums)[1:], (total[1:] / total[0]).tolist(), strict=True))
 
     # --- when the loss jumps ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from seedbed.architectures import architecture
 from seedbed.errors import SeedbedError, choices
 from seedbed.run_config import Budget, divisors
 
@@ -60,12 +59,12 @@ class Batching:
         ]
 
     @staticmethod
-    def of(spec: dict, execution: Execution, steps: int, micro_batch: int | None = None) -> "Batching":
+    def of(spec: dict, execution: Execution, steps: int, micro_batch: int) -> "Batching":
         """From a run's spec and how it is executed, `micro_batch` sequences at a time unless that is given there.
 
         Raises SeedbedError, with the nearest numbers that fit, when the batch does not divide.
         """
-        size = execution.micro_batch or micro_batch or cpu_micro_batch(spec, execution)
+        size = execution.micro_batch or micro_batch
         share = share_of_process(spec, execution)
         divided(share, size, f"each process has {share} sequences of a batch, which micro_batch {size}", "micro_batch")
         return Batching(steps, sequences_per_step(spec), size, execution.processes)
@@ -92,9 +91,8 @@ def possible_micro_batches(spec: dict, execution: Execution) -> list[int]:
     return sorted(divisors(share_of_process(spec, execution)), reverse=True)
 
 
-def cpu_micro_batch(spec: dict, execution: Execution) -> int:
-    """The micro-batch that suits a CPU."""
-    width = architecture(spec["model"]).hidden_size
+def cpu_micro_batch(spec: dict, execution: Execution, width: int) -> int:
+    """The micro-batch that suits a CPU, for a model of that width."""
     sizes = possible_micro_batches(spec, execution)
     return next((size for size in sizes if size * spec["seq_len"] * width <= CPU_ACTIVATIONS), 1)
 

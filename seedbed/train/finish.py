@@ -8,10 +8,9 @@ import torch.distributed as dist
 
 from seedbed.files import read_json, replacing, write_json
 from seedbed.hardware import git_revision, machine, peak_memory_bytes, software
-from seedbed.objectives.lm import export
 from seedbed.train import state
 from seedbed.train.checkpoints import folder_of
-from seedbed.train.launch import Job, linked
+from seedbed.train.launch import linked
 from seedbed.train.metrics import whole_lines
 
 if TYPE_CHECKING:
@@ -19,19 +18,16 @@ if TYPE_CHECKING:
 
 
 def leave_model(trainer: "Trainer") -> None:
-    """The model as a transformers directory, the summary and the provenance."""
+    """The model, the summary and the provenance."""
     job, peaks = trainer.job, peaks_of_ranks(trainer)
     weights = state.weights_of(trainer.engine, trainer.stage, trainer.leader)
     if trainer.leader:
         with replacing(job.final) as final:
-            model = trainer.objective.model
-            export(
-                model, job.tokenizer, final / "model", {name.removeprefix("model."): w for name, w in weights.items()}
-            )
+            trainer.objective.export(final / "model", job.out / "model", job.tokenizer, weights)
             made = summary(trainer, peaks)
             write_json(final / "summary.json", made)
             write_json(final / "run.json", provenance(trainer))
-            (final / "model" / "README.md").write_text(model_card(job, made), encoding="utf-8")
+            (final / "model" / "README.md").write_text(model_card(trainer, made), encoding="utf-8")
     dist.barrier()
 
 
@@ -72,13 +68,14 @@ def costs(trainer: "Trainer", peaks: list[dict]) -> dict:
 
 
 def summary(trainer: "Trainer", peaks: list[dict]) -> dict:
-    lines = whole_lines(trainer.job.store / "metrics.jsonl")
+    last, weights = whole_lines(trainer.job.store / "metrics.jsonl")[-1], list(trainer.objective.model.parameters())
     epochs = trainer.step * trainer.batching.per_step / trainer.objective.epoch_sequences
     return costs(trainer, peaks) | {
-        "parameters": sum(parameter.numel() for parameter in trainer.objective.model.parameters()),
+        "parameters": sum(weight.numel() for weight in weights),
+        "trained_parameters": sum(weight.numel() for weight in weights if weight.requires_grad),
         "epochs": epochs,
-        "loss": lines[-1]["loss"],
-        "valid_loss": lines[-1]["valid_loss"],
+        "loss": last["loss"],
+        **{key: value for key, value in last.items() if key.startswith("valid_")},
     }
 
 
@@ -99,24 +96,21 @@ def provenance(trainer: "Trainer") -> dict:
     }
 
 
-def model_card(job: Job, summary: dict) -> str:
-    """README.md of an exported model: what it is, what it was trained on, how far."""
-    index = read_json(job.tokens / "index.json")
-    how = ""
-    if job.spec["model"].get("key_norm"):
-        how = "\nIts keys are normalised: `import seedbed.models.keynorm` before `from_pretrained`.\n"
+def model_card(trainer: "Trainer", summary: dict) -> str:
+    """README.md of an exported model: what it is, how to load it, what it was trained on, how far."""
+    job, card = trainer.job, trainer.objective.card()
+    documents = read_json(job.tokens / "index.json")["splits"]["train"]["documents"]
     return f"""---
-library_name: transformers
-pipeline_tag: text-generation
+{card["metadata"]}
 ---
 
 # {job.name}
 
-A {job.spec["model"]["family"]} language model of {summary["parameters"]:,} parameters, trained by Seedbed on
-{summary["tokens"]:,} tokens ({summary["epochs"]:.2f} epochs, {index["splits"]["train"]["documents"]:,} documents).
+{card["what"]} of {summary["parameters"]:,} parameters, trained by Seedbed on
+{summary["tokens"]:,} tokens ({summary["epochs"]:.2f} epochs, {documents:,} documents).
 Validation loss {summary["valid_loss"]:.4f} nats per token,
 {summary["seconds"]:.0f} s on {summary["devices"]} device(s).
-{how}
+{card["how"]}
 Identity `{job.identity}`; configuration:
 
 ```json

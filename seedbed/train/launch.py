@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from seedbed.errors import SeedbedError
-from seedbed.files import replacing, sha256, sha256_of
+from seedbed.files import replacing, sha256, sha256_of, weight_checksums
 from seedbed.train.execution import Execution, sequences_per_step
 from seedbed.trunks import common_spec
 
@@ -45,8 +45,7 @@ class Job:
         """Checksums of what the run reads."""
         inputs = {"tokens": sha256(self.tokens / "index.json"), "tokenizer": sha256(self.tokenizer / "tokenizer.json")}
         if self.init:
-            checkpoint = (self.init / "manifest.json").exists()
-            inputs["init"] = sha256(self.init / ("manifest.json" if checkpoint else "model.safetensors"))
+            inputs["init"] = checksum_of_beginning(self.init)
         return inputs
 
     @cached_property
@@ -65,6 +64,14 @@ class Job:
     def final(self) -> Path:
         """What is there once the run is finished."""
         return self.store / (f"trunk-{self.until}" if self.until else "final")
+
+
+def checksum_of_beginning(folder: Path) -> str:
+    """Of a checkpoint, or of a model, whose weights may lie in several files."""
+    if (folder / "manifest.json").exists():
+        return sha256(folder / "manifest.json")
+    weights = weight_checksums(folder)
+    return weights["model.safetensors"] if list(weights) == ["model.safetensors"] else sha256_of(weights)
 
 
 def pretrain(job: Job, command: list[str]) -> None:

@@ -6,18 +6,17 @@ import torch
 import torch.distributed as dist
 
 from seedbed.files import read_json, write_json
-from seedbed.objectives.lm import LanguageModelling
 from seedbed.train.execution import cpu_micro_batch, possible_micro_batches
 from seedbed.train.launch import Job
 from seedbed.train.memory import largest_that_fits, ran_out
 
 
-def chosen_micro_batch(job: Job, objective: LanguageModelling, precision: str) -> int:
+def chosen_micro_batch(job: Job, objective, precision: str) -> int:
     """Sequences of a micro-batch: what the execution says, what was found before, or what fits into GPU memory now."""
     if job.execution.micro_batch:
         return job.execution.micro_batch
     if not torch.cuda.is_available():
-        return cpu_micro_batch(job.spec, job.execution)
+        return cpu_micro_batch(job.spec, job.execution, objective.model.config.hidden_size)
     path, key = job.store / "micro_batch.json", setting(job)
     known = read_json(path) if path.exists() else {}
     if key not in known:
@@ -47,7 +46,7 @@ def smallest_of_ranks(size: int) -> int:
     return int(found)
 
 
-def fits(job: Job, objective: LanguageModelling, precision: str, size: int) -> bool:
+def fits(job: Job, objective, precision: str, size: int) -> bool:
     """Whether a micro-batch of `size` sequences goes through forward and backward beside the optimizer's state."""
     module = objective.loss_module
     try:
@@ -58,20 +57,21 @@ def fits(job: Job, objective: LanguageModelling, precision: str, size: int) -> b
             raise
         return False
     finally:
-        objective.caches.clear()
+        objective.load_state({}, [], None)
         module.zero_grad(set_to_none=True)
         module.to("cpu")
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def attempt(job: Job, objective: LanguageModelling, precision: str, size: int) -> None:
+def attempt(job: Job, objective, precision: str, size: int) -> None:
     device, module = torch.device("cuda", torch.cuda.current_device()), objective.loss_module
+    objective.settle(precision)
     module.to(device)
-    parameters = sum(parameter.numel() for parameter in module.parameters())
+    parameters = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     moments = torch.empty(2 * parameters, device=device)  # what the optimizer will hold
-    tokens = torch.zeros(size, job.spec["seq_len"] + 1, dtype=torch.int64, device=device)
+    batch = objective.largest_batch(size).to(device)
     with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
-        for loss in objective.losses(module, tokens, range(size)):
+        for loss in objective.losses(module, batch, range(size)):
             loss.backward()
     del moments

@@ -15,8 +15,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # of the optimizers that ZeRO may split
 
 
 def parameter_names(module: torch.nn.Module) -> dict[Parameter, str]:
-    """Every parameter once, by the first of its names."""
-    return {parameter: name for name, parameter in module.named_parameters()}
+    """Every trained parameter once, by the first of its names; frozen ones are what they were at the beginning."""
+    return {parameter: name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
@@ -36,7 +36,7 @@ def weights_of(engine, stage: int, leader: bool) -> dict[str, Tensor]:
 
     weights = {}
     for parameter, name in parameter_names(engine.module).items():
-        full = safe_get_full_fp32_param(parameter) if stage and parameter.requires_grad else parameter.detach()
+        full = safe_get_full_fp32_param(parameter) if stage else parameter.detach()
         if leader:
             weights[name] = snapshot(full)
     return weights
@@ -53,8 +53,6 @@ def optimizer_state_of(engine, stage: int, leader: bool) -> dict[str, Tensor]:
     states = {}
     link(engine, stage)
     for parameter, name in names.items():
-        if not parameter.requires_grad:
-            continue
         for key in MOMENTS:
             full = safe_get_full_optimizer_state(parameter, key)
             if leader:
@@ -81,7 +79,7 @@ def load_optimizer_state(engine, stage: int, tensors: dict[str, Tensor]) -> None
         states[flat] = {"step": updates.to(flat.device, copy=True), **empty}
     link(engine, stage)
     for parameter, name in names.items():
-        for key in MOMENTS if parameter.requires_grad else ():
+        for key in MOMENTS:
             set_moment(parameter, tensors[f"{name}/{key}"], key, stage)
 
 

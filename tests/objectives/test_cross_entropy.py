@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from seedbed.objectives import cross_entropy
-from seedbed.objectives.cross_entropy import linear_cross_entropy
+from seedbed.objectives.cross_entropy import linear_cross_entropy, linear_scores
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 3, 7, 16, 50
 # Logits of a chunk: less than one position, one, several that do not divide 21 positions, all of them and more.
@@ -28,6 +28,19 @@ def usual(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> 
     return F.cross_entropy(wide, targets.flatten())
 
 
+def shares() -> torch.Tensor:
+    """What each target counts for, one of them for nothing."""
+    made = torch.rand(ROWS, LENGTH, generator=torch.Generator().manual_seed(1))
+    made[1, 2] = 0
+    return made
+
+
+def weighed(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The usual loss of each target times its share."""
+    losses = F.cross_entropy(F.linear(hidden, weight).flatten(0, -2), targets.flatten(), reduction="none")
+    return losses @ shares().flatten().to(losses.dtype)
+
+
 def gradients(loss: object, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: float = 1.0):
     """The loss and the gradients of hidden states and head after scaling it."""
     leaves = [part.detach().clone().requires_grad_() for part in (hidden, weight)]
@@ -38,6 +51,7 @@ def gradients(loss: object, hidden: torch.Tensor, weight: torch.Tensor, targets:
 
 def chunk(monkeypatch: pytest.MonkeyPatch, logits: int) -> None:
     monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", {"cpu": logits, "cuda": 1})
+    monkeypatch.setattr(cross_entropy, "LEAST_POSITIONS", 1)
 
 
 class Watch(TorchDispatchMode):
@@ -204,3 +218,86 @@ def test_every_position_is_in_exactly_one_chunk(monkeypatch: pytest.MonkeyPatch)
         assert [row for part in made for row in range(part.start, part.stop)] == list(range(21))
     # A device that nobody thought of has the chunks of a GPU.
     assert len(cross_entropy.chunks(21, VOCABULARY, "xpu")) == 21
+
+
+def test_a_large_vocabulary_is_not_fetched_for_a_few_positions() -> None:
+    assert [part.stop - part.start for part in cross_entropy.chunks(300, 10**6, "cpu")] == [128, 128, 44]
+
+
+# --- with shares ------------------------------------------------------------------------------------------------------
+
+
+def shared_out(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return linear_cross_entropy(hidden, weight, targets, shares())
+
+
+@pytest.mark.parametrize("logits", CHUNKS)
+@pytest.mark.parametrize("scale", [1.0, -3.7])
+def test_every_target_counts_for_its_share(logits: int, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk(monkeypatch, logits)
+    found = gradients(shared_out, *problem(), scale)
+    for one, other in zip(found, gradients(weighed, *problem(), scale), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert not found[1][1, 2].any()
+    with torch.no_grad():
+        torch.testing.assert_close(shared_out(*problem()), found[0])
+
+
+def test_equal_shares_are_the_mean() -> None:
+    hidden, weight, targets = problem()
+    equal = torch.full(targets.shape, 1 / targets.numel())
+    found = gradients(lambda *parts: linear_cross_entropy(*parts, equal), hidden, weight, targets)
+    for one, other in zip(found, gradients(linear_cross_entropy, hidden, weight, targets), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_shares_under_autocast_keep_to_fp32() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(shared_out, *problem())
+    assert {part.dtype for part in found} == {torch.float32}
+    for ours, right in zip(found, gradients(weighed, *problem()), strict=True):
+        assert not torch.equal(ours, right) and (ours - right).norm() <= 0.02 * right.norm()
+
+
+@pytest.mark.parametrize("weigh", [False, True])
+def test_the_gradient_of_a_frozen_head_is_not_computed(weigh: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk(monkeypatch, 7 * VOCABULARY)
+    hidden, weight, targets = problem()
+    expected = gradients(weighed if weigh else usual, hidden, weight, targets)
+    hidden.requires_grad_()
+    with Watch() as watch:
+        loss = linear_cross_entropy(hidden, weight, targets, shares() if weigh else None)
+        loss.backward()
+    assert weight.grad is None
+    assert watch.products == 2 * 3  # logits and one gradient of three chunks
+    torch.testing.assert_close(loss.detach(), expected[0])
+    torch.testing.assert_close(hidden.grad, expected[1], atol=1e-6, rtol=1e-5)
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("logits", CHUNKS)
+def test_scores_are_the_loss_of_each_target_and_whether_it_is_the_likeliest(
+    logits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk(monkeypatch, logits)
+    hidden, weight, targets = (part.flatten(0, -2) if part.ndim == 3 else part for part in problem())
+    targets = targets.flatten()
+    every = F.linear(hidden, weight)
+    targets[::2] = every.argmax(-1)[::2]
+    weight.requires_grad_()
+    losses, hits = linear_scores(hidden, weight, targets)
+    torch.testing.assert_close(losses, F.cross_entropy(every, targets, reduction="none"), atol=1e-6, rtol=1e-5)
+    assert torch.equal(hits, (every.argmax(-1) == targets).float()) and 0.5 < hits.mean() < 1
+    assert losses.dtype == hits.dtype == torch.float32 and not losses.requires_grad
+
+
+def test_scores_under_autocast_are_those_of_the_loss() -> None:
+    hidden, weight, targets = problem()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, _ = linear_scores(hidden.flatten(0, 1), weight, targets.flatten())
+        mean = linear_cross_entropy(hidden, weight, targets)
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses.mean(), mean)
+    assert not torch.equal(mean, usual(hidden, weight, targets))

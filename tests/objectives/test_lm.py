@@ -13,7 +13,7 @@ from seedbed.errors import SeedbedError
 from seedbed.models.recurrence import SegmentCache, hidden_states
 from seedbed.objectives.lm import LanguageModelling
 from seedbed.plan import dump, training_spec
-from seedbed.run_config import Run
+from seedbed.run_config import LanguageModelRun
 from seedbed.tokens import TokenSplit
 
 ROWS, SEQ_LEN, WORK = 4, 16, 4
@@ -40,7 +40,7 @@ def objective(tokens: Path) -> Callable[..., LanguageModelling]:
             "validation": {"tokens": 100},
         }
         torch.manual_seed(0)
-        return LanguageModelling(training_spec(dump(Run.model_validate(fields | changes))), tokens)
+        return LanguageModelling(training_spec(dump(LanguageModelRun.model_validate(fields | changes))), tokens)
 
     return made
 
@@ -152,7 +152,9 @@ def test_the_loss_is_that_of_the_next_token(objective: Callable) -> None:
         assert made.parts == 1
         torch.testing.assert_close(loss, plain_loss(made, made.batch(step(0))), **CLOSE)
         torch.testing.assert_close(
-            made.evaluation_loss(made.loss_module, made.batch(step(1))), plain_loss(made, made.batch(step(1))), **CLOSE
+            made.evaluation(made.loss_module, made.batch(step(1)))["loss"],
+            plain_loss(made, made.batch(step(1))),
+            **CLOSE,
         )
         assert made.state() == {} and made.diagnostics() == {}
 
@@ -267,7 +269,7 @@ def test_windows_are_evaluated_by_themselves(objective: Callable) -> None:
     tokens = made.validation_batch(made.validation())
     expected = torch.stack(segment_losses(made, tokens, SegmentCache(6))).mean()
     for _ in range(2):
-        torch.testing.assert_close(made.evaluation_loss(made.loss_module, tokens), expected, **CLOSE)
+        torch.testing.assert_close(made.evaluation(made.loss_module, tokens)["loss"], expected, **CLOSE)
     assert all(torch.equal(made.state()[row], before[row]) for row in range(ROWS))
 
 

@@ -5,8 +5,8 @@ from training import Runs, run_spec
 
 
 @pytest.fixture(scope="session")
-def runs(tokens: Path, tokenizer: Path) -> Runs:
-    return Runs(tokens, tokenizer)
+def runs(tokens: Path, tokenizer: Path, contexts: Path) -> Runs:
+    return Runs(tokens, tokenizer, contexts)
 
 
 @pytest.fixture(scope="session")

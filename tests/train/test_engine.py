@@ -49,9 +49,8 @@ def test_the_export_gives_the_logits_of_the_training_model(finished: Path, token
 def test_validation_loss_is_that_of_the_exported_model(finished: Path, tokens: Path) -> None:
     objective = LanguageModelling(run_spec(), tokens, finished / "model")
     with torch.no_grad():
-        loss = objective.evaluation_loss(
-            objective.loss_module.eval(), objective.validation_batch(objective.validation())
-        )
+        batch = objective.validation_batch(objective.validation())
+        loss = objective.evaluation(objective.loss_module.eval(), batch)["loss"]
     assert read_json(finished / "summary.json")["valid_loss"] == pytest.approx(float(loss), abs=1e-5)
 
 

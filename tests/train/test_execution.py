@@ -1,14 +1,14 @@
 import pytest
 
 from seedbed.errors import SeedbedError
-from seedbed.train.execution import Batching, Execution, steps_of
+from seedbed.train.execution import Batching, Execution, cpu_micro_batch, steps_of
 
-MODEL = {"family": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 1}
-SPEC = {"batch_tokens": 24 * 128, "seq_len": 128, "budget": {"steps": 5}, "model": MODEL}
+SPEC = {"batch_tokens": 24 * 128, "seq_len": 128, "budget": {"steps": 5}}
 
 
-def batching(**execution: int) -> Batching:
-    return Batching.of(SPEC, Execution(**execution), steps=5)
+def batching(**options: int) -> Batching:
+    execution = Execution(**options)
+    return Batching.of(SPEC, execution, steps=5, micro_batch=cpu_micro_batch(SPEC, execution, width=32))
 
 
 @pytest.mark.parametrize("execution", [{}, {"processes": 2}, {"processes": 3, "micro_batch": 4}, {"micro_batch": 1}])
@@ -23,10 +23,9 @@ def test_ranks_and_micro_batches_share_out_each_step_exactly(execution: dict) ->
 
 def test_an_automatic_micro_batch_is_the_largest_that_divides_and_suits_a_cpu() -> None:
     assert batching().micro_batch == 24
-    assert Batching.of(SPEC | {"batch_tokens": 100 * 128}, Execution(), 5).micro_batch == 50
-    wide = SPEC | {"model": MODEL | {"n_embd": 256}}
-    assert Batching.of(wide, Execution(), 5).micro_batch == 8
-    assert Batching.of(SPEC | {"model": MODEL | {"n_embd": 2**14}}, Execution(), 5).micro_batch == 1
+    assert cpu_micro_batch(SPEC | {"batch_tokens": 100 * 128}, Execution(), width=32) == 50
+    assert cpu_micro_batch(SPEC, Execution(), width=256) == 8
+    assert cpu_micro_batch(SPEC, Execution(), width=2**14) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support import icae_spec
 from training import Runs, learned, run_spec
 
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -16,13 +17,15 @@ CASES = {
     "lm on two ranks": ({}, {"processes": 2}),
     "gpt2": ({"model": {"family": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2}}, {}),
     "recurrence": ({"data": "order", "recurrence": {"work_size": 8, "cache_size": 12, "stop_gradient_step": 2}}, {}),
+    "icae": ({"objective": "icae", "min_seq_len": 8}, {}),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_losses_are_those_committed(runs: Runs, tmp_path: Path, case: str) -> None:
     changes, options = CASES[case]
-    losses = [line["loss"] for line in learned(runs.train(tmp_path / "run", run_spec(**changes), **options))]
+    spec = icae_spec(**changes) if "objective" in changes else run_spec(**changes)
+    losses = [line["loss"] for line in learned(runs.train(tmp_path / "run", spec, **options))]
     known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(json.dumps(known | {case: losses}, indent=1) + "\n")

@@ -13,13 +13,13 @@ from pathlib import Path
 from seedbed.cli import reporting
 from seedbed.files import read_jsonl, sha256
 from seedbed.plan import dump, training_spec, without
-from seedbed.run_config import Run
+from seedbed.run_config import LanguageModelRun
 from seedbed.train.execution import Execution
 from seedbed.train.launch import Job, pretrain, publish
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["seedbed.train.engine", "deepspeed", "torch.utils.tensorboard", "transformers.models.llama"]
+    ["seedbed.train.engine", "deepspeed", "torch.utils.tensorboard", "transformers.models.llama", "peft"]
 )
 
 MODEL = {
@@ -46,7 +46,7 @@ def run_spec(**changes: object) -> dict:
         "validation": {"every": 5, "tokens": 1000},
         "log_every": 1,
     }
-    return training_spec(dump(Run.model_validate(fields | changes)))
+    return training_spec(dump(LanguageModelRun.model_validate(fields | changes)))
 
 
 @dataclass
@@ -91,15 +91,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Runs:
-    """Starts trainings on one set of tokens."""
+    """Starts trainings on one set of tokens; those of an ICAE on one of contexts."""
 
     tokens: Path
     tokenizer: Path
+    contexts: Path | None = None
 
     def job(self, out: Path, spec: dict, **options: object) -> Job:
         fields = {key: options.pop(key) for key in ("init", "trunk", "until") if key in options}
         execution = Execution(**{"threads": 1} | options)
-        return Job("small", spec, self.tokens, self.tokenizer, out, execution=execution, **fields)
+        data = self.contexts if spec["objective"] == "icae" else self.tokens
+        return Job("small", spec, data, self.tokenizer, out, execution=execution, **fields)
 
     def start(self, out: Path, spec: dict, **options: object) -> Training:
         job = self.job(out, spec, **options)
@@ -151,6 +153,12 @@ def learned(out: Path) -> list[dict]:
 
 def weights(out: Path) -> str:
     return sha256(out / "model" / "model.safetensors")
+
+
+def exported(out: Path) -> dict[str, str]:
+    """Checksums of all weights in the exported model of a run, by file."""
+    folder = out / "model"
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
 
 
 def store(out: Path) -> Path:

@@ -12,8 +12,9 @@ def trunk_of_run(wildcards):
 
 
 def initial_model(wildcards):
-    """The model, or the state at a step, of the run that this one starts from, if any."""
-    return started_from(PLAN.runs[wildcards.run].init)
+    """The model, or the state at a step, of the run that this one starts from, or a model from elsewhere, if any."""
+    run = PLAN.runs[wildcards.run]
+    return f"{RESULTS}/models/{run.model}" if run.model in PLAN.pretrained else started_from(run.init)
 
 
 def started_from(init):
@@ -36,7 +37,7 @@ def trunk_spec(wildcards):
 
 
 def trunk_tokens(wildcards):
-    return f"{RESULTS}/tokens/{trunk(wildcards).spec['corpus']}/{trunk(wildcards).spec['tokenizer']}/index.json"
+    return f"{RESULTS}/{data_of(trunk(wildcards).spec)}/index.json"
 
 
 def trunk_tokenizer(wildcards):
@@ -44,8 +45,8 @@ def trunk_tokenizer(wildcards):
 
 
 def trunk_init(wildcards):
-    run, *_ = [name for name, last in PLAN.trunks.items() if trunk(wildcards) in last.chain]
-    return started_from(PLAN.runs[run].init)
+    wildcards.run, *_ = [name for name, last in PLAN.trunks.items() if trunk(wildcards) in last.chain]
+    return initial_model(wildcards)
 
 
 def trunk_before(wildcards):

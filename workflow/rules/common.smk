@@ -9,7 +9,7 @@ from seedbed.errors import SeedbedError
 from seedbed.config import check
 from seedbed.files import canonical_json, hold_lock
 from seedbed.forecast import forecast
-from seedbed.plan import Plan
+from seedbed.plan import Plan, data_of, dump
 from seedbed.sources import local_files
 
 try:
@@ -42,6 +42,7 @@ wildcard_constraints:
     file="[^/]+",
     corpus="[^/]+",
     tokenizer="[^/]+",
+    contexts="[^/]+",
     run="[^/]+",
     trunk="[0-9a-f]{12}",
     step="[0-9]+",

@@ -70,8 +70,17 @@ def training_corpus(wildcards):
 
 def tokens_of(wildcards):
     """Index of the tokens that a run learns from."""
-    run = PLAN.runs[wildcards.run]
-    return f"{RESULTS}/tokens/{run.corpus}/{run.tokenizer}/index.json"
+    return f"{RESULTS}/{data_of(dump(PLAN.runs[wildcards.run]))}/index.json"
+
+
+def tokenizer_of_run(wildcards):
+    return f"{RESULTS}/tokenizers/{PLAN.runs[wildcards.run].tokenizer}/tokenizer.json"
+
+
+def corpus_of_contexts(wildcards):
+    """Statistics of the corpus that contexts are taken from; controls have none."""
+    corpus = getattr(PLAN.config.contexts[wildcards.contexts], "corpus", None)
+    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
 
 
 def results_of(*files):

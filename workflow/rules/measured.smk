@@ -15,8 +15,8 @@ def run_of(wildcards):
 
 def tokens_measured(wildcards):
     """Index of the tokens that an evaluation reads, if it reads any."""
-    corpus = PLAN.corpus_of(wildcards.subject, PLAN.config.evaluations[wildcards.evaluation])
-    return f"{RESULTS}/tokens/{corpus}/{PLAN.tokenizer_of(wildcards.subject)}/index.json" if corpus else []
+    data = PLAN.data_measured(wildcards.subject, PLAN.config.evaluations[wildcards.evaluation])
+    return f"{RESULTS}/{data}/index.json" if data else []
 
 
 def contamination_of(wildcards):

@@ -1,6 +1,6 @@
 # Training on DeepSpeed.
 #
-# Takes: tokens, a tokenizer, and what `init` names (config `runs` and the variants of `studies`).
+# Takes: tokens or contexts, a tokenizer, and what `init` names (config `runs` and the variants of `studies`).
 # Gives: runs/<run>/{run.json,metrics.jsonl,model/,summary.json}; TensorBoard events and checkpoints lie beside them.
 #        trunks/<common part>/<step>/: the first updates of several runs, trained once; a checkpoint with its metrics.
 #
@@ -11,7 +11,7 @@
 rule pretrain:
     input:
         tokens=tokens_of,
-        tokenizer=lambda wildcards: f"{RESULTS}/tokenizers/{PLAN.runs[wildcards.run].tokenizer}/tokenizer.json",
+        tokenizer=tokenizer_of_run,
         init=initial_model,
         trunk=trunk_of_run,
     output:

@@ -12,7 +12,7 @@ rule render_study:
             "seedbed/report/templates/study.html",
             *expand(
                 "seedbed/report/templates/evaluations/{kind}.html",
-                kind=["perplexity", "forgetting", "history", "cmmlu", "samples"],
+                kind=["perplexity", "forgetting", "history", "cmmlu", "samples", "reconstruction"],
             ),
             "seedbed/report/templates/base.html",
             "seedbed/report/templates/style.css",
