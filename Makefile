@@ -9,7 +9,7 @@ run: .venv/run
 	$(BIN)/snakemake --cores all
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/dev
 	$(BIN)/ruff check .

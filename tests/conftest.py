@@ -9,6 +9,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 # The tensors of tests are too small for threads to share.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests run side by side: a thread that spins while it waits would keep another from its core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from support import corpus_spec, saved_model, sentences

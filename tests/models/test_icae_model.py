@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm  # noqa: F401 (makes its model types known)
 from seedbed.models.attention import BlockedAttention
-from seedbed.models.icae import DECODER, ENCODER, Icae
+from seedbed.models.icae import DECODER, ENCODER, Icae, keep_frozen_in_bf16
 from seedbed.models.icae_batch import Batch, Sample, batch_of
 from seedbed.models.layouts import LAYOUTS
 from seedbed.models.shape import AE, LM, Shape
@@ -448,3 +448,22 @@ def test_layers_that_are_not_there_are_told(family: str, targets: str | list[str
     with pytest.raises(SeedbedError) as caught:
         Icae(new_base(family), new_shape(), LORA | {"targets": targets}, "frozen")
     assert str(caught.value).startswith(f"lora.targets: {told}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_frozen_matrices_in_bf16_change_nothing_under_autocast(tied: bool) -> None:
+    made = new_icae("spread", LORA, "trained", new_base(tie_word_embeddings=tied))
+    batch = batch_of(made.shape, [Sample(AE, np.arange(10, 20), np.arange(10, 20))])
+    found = []
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = Autoencoding(made)(batch)
+        loss.backward()
+        found.append([loss.detach(), *(weight.grad.clone() for weight in trained(made).values())])
+        made.zero_grad()
+        keep_frozen_in_bf16(made)
+    assert all(torch.equal(before, after) for before, after in zip(*found, strict=True))
+    kept = {name: weight.dtype for name, weight in made.named_parameters()}
+    assert kept["encoder.model.layers.0.self_attn.q_proj.base_layer.weight"] == torch.bfloat16
+    others = (*trained(made), "encoder.model.embed_tokens.weight", "encoder.model.norm.weight")
+    assert {kept[name] for name in others} == {torch.float32}

@@ -158,6 +158,18 @@ def test_adapters_go_on_at_other_zero_stages(
     assert_same(out, steady)
 
 
+@pytest.mark.parametrize("options", [{}, {"processes": 2, "zero_stage": 2}, {"processes": 2, "zero_stage": 3}], ids=str)
+def test_bf16_learns_what_fp32_does_and_leaves_fp32(
+    runs: Runs, steady: Path, base: Path, tmp_path: Path, options: dict
+) -> None:
+    spec = lora_spec(lora=WITHOUT_DROPOUT, precision="bf16")
+    out = runs.train(tmp_path / "run", spec, init=base, **options)
+    for ours, theirs in zip(learned(out), learned(steady), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.02)
+    adapter = load_file(out / "model" / ENCODER / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+
+
 def test_what_zero_shares_out_is_exported_whole(runs: Runs, tokenizer: Path, tmp_path: Path) -> None:
     # A head that is too large for every rank to keep.
     folder = saved_model(tokenizer, tmp_path / "base", hidden_size=384, num_hidden_layers=1)

@@ -4,6 +4,14 @@ import pytest
 from workflow_project import Project, make_project
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process run all tests of a project that takes a while to make."""
+    for item in items:
+        for made in ("finished_project", "compressing", "wsd"):
+            if made in item.fixturenames:
+                item.add_marker(pytest.mark.xdist_group(made))
+
+
 @pytest.fixture(scope="session")
 def finished_project(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The real chain, run once with the default profile, on two DeepSpeed ranks."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support import changed
-from workflow_project import Project
+from workflow_project import Project, make_project
 
 from seedbed.files import read_json, read_jsonl
 
@@ -49,17 +49,18 @@ def configured(config: dict) -> dict:
     made = changed(made, "models.other", {"from": "source/other"})
     made["runs"] |= deepcopy({"icae": RUN}) | deepcopy({"foreign": RUN | FOREIGN})
     measured = {"kind": "reconstruction", "lengths": [16, 24], "samples": 8, "generated": 4, "shown": 1}
-    made = changed(made, "evaluations.reconstruction", measured)
-    return changed(made, "studies.memory", STUDY)
+    made["evaluations"] = {"reconstruction": measured}
+    return made | {"studies": {"memory": STUDY}}
 
 
 @pytest.fixture(scope="module")
-def compressing(finished_project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A copy of the finished project, gone on to a study of in-context autoencoders."""
-    folder = tmp_path_factory.mktemp("icae") / "project"
-    shutil.copytree(finished_project.folder, folder)  # others want theirs as it is
-    shutil.copytree(folder / "results" / "runs" / "tiny" / "model", folder / "source" / "other")
-    project = Project(folder, configured(finished_project.config))
+def compressing(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A base of two kinds, trained here and brought from elsewhere, and what a study makes of both."""
+    project = make_project(tmp_path_factory.mktemp("icae") / "project", text_file)
+    done = project.run("--cores", "2", "results/runs/tiny/summary.json")
+    assert done.returncode == 0, done.stdout
+    shutil.copytree(project.folder / "results" / "runs" / "tiny" / "model", project.folder / "source" / "other")
+    project.config = configured(project.config)
     expected = {"fetch_model": 1, "build_tokenizer": 1, "build_contexts": 2, "pretrain": 2, **MEASURE}
     assert project.planned() == expected
     done = project.run("--cores", "2", "--set-resources", "pretrain:processes=2", "pretrain:zero_stage=2")
@@ -129,8 +130,8 @@ def test_contexts_that_are_not_long_enough_are_told_with_the_numbers(compressing
 
 
 def test_documents_that_leave_no_context_are_told_with_the_numbers(compressing: Project) -> None:
-    config = changed(compressing.config, "runs.icae.continuation", 10_000)
-    done = compressing.run("--cores", "1", "results/runs/icae/summary.json", config=config)
+    config = changed(compressing.config, "runs.far", RUN | {"continuation": 10_000})
+    done = compressing.run("--cores", "1", "results/runs/far/summary.json", config=config)
     (line,) = {line for line in done.stdout.splitlines() if line.startswith("error: ")}
     assert "no document is long enough" in line and "at least 10016" in line
     assert "Traceback" not in done.stdout
