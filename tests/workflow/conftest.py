@@ -4,6 +4,7 @@ import pytest
 from workflow_project import Project, make_project
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have one process run all tests of a project that takes a while to make."""
     for item in items:
