@@ -32,7 +32,7 @@ def read(path: Path | str, **changes: object) -> list[str]:
     ("name", "content"),
     [
         ("a.jsonl", JSONL),
-        ("a.jsonl.gz", gzip.compress(JSONL)),
+        ("a.jsonl.gz", gzip.compress(JSONL, mtime=0)),
         ("a.jsonl.xz", lzma.compress(JSONL)),
         ("a.jsonl.zst", zstandard.compress(JSONL[:40]) + zstandard.compress(JSONL[40:])),
         ("a.json", json.dumps(RECORDS).encode()),
