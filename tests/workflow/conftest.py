@@ -3,14 +3,22 @@ from pathlib import Path
 import pytest
 from workflow_project import Project, make_project
 
+PROJECTS = ("finished_project", "compressing", "wsd")  # fixtures that take a while to make, the longest first
+
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process run all tests of a project that takes a while to make."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests side by side, have one process run all of such a project, and begin with those."""
+    if not config.getoption("numprocesses", None):
+        return
+
+    def place(item: pytest.Item) -> int:
+        return min((PROJECTS.index(name) for name in PROJECTS if name in item.fixturenames), default=len(PROJECTS))
+
     for item in items:
-        for made in ("finished_project", "compressing", "wsd"):
-            if made in item.fixturenames:
-                item.add_marker(pytest.mark.xdist_group(made))
+        if place(item) < len(PROJECTS):
+            item.add_marker(pytest.mark.xdist_group(PROJECTS[place(item)]))
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
