@@ -9,7 +9,7 @@ PROJECTS = ("finished_project", "compressing", "wsd")  # fixtures that take a wh
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of tests side by side, have one process run all of such a project, and begin with those."""
-    if not config.getoption("numprocesses", None):
+    if not getattr(config.option, "loadgroup", False):  # xdist sets it in each of its processes
         return
 
     def place(item: pytest.Item) -> int:
