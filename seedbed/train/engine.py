@@ -164,7 +164,6 @@ class Trainer:
             model=self.objective.loss_module, optimizer=optimizer, config=self.deepspeed_config()
         )
         self.engine.train()  # a model that was loaded has dropout and checkpointing switched off
-        self.engine.train()  # what was loaded is set to evaluate
         if self.world == 1 and not self.stage:
             self.engine.enable_backward_allreduce = False  # it would copy all gradients for nothing
         if moments:
