@@ -21,7 +21,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
-	$(BIN)/python -m seedbed.schema workflow/schemas/config.schema.json
+	$(BIN)/python -m seedbed.config.schema workflow/schemas/config.schema.json
 
 clean:
 	rm -rf .venv .snakemake results

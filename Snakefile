@@ -1,7 +1,7 @@
 # From raw text to a milestone report: `snakemake --cores all`. What is compared is said in config.yaml.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.20")
 
 if not workflow.config_settings.configfiles:
 
@@ -9,9 +9,6 @@ if not workflow.config_settings.configfiles:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/inputs.smk"
-include: "workflow/rules/beginnings.smk"
-include: "workflow/rules/measured.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tokenizer.smk"
 include: "workflow/rules/pretrain.smk"

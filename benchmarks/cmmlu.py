@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from seedbed.evaluate.cmmlu import CONVENTIONS, answer
-from seedbed.evaluate.questions import LETTERS, load_questions
-from seedbed.evaluate.subject import Subject
+from seedbed.data.tokenizer import save_tokenizer, train_tokenizer
+from seedbed.evaluate.cmmlu.measure import CONVENTIONS, answer
+from seedbed.evaluate.cmmlu.questions import LETTERS, load_questions
 from seedbed.hardware import keep_freed_memory
-from seedbed.objectives.lm import export
-from seedbed.tokenizer import save_tokenizer, train_tokenizer
+from seedbed.models.causal_lm import export
+from seedbed.objectives.lm.subject import CausalLM
 
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 8, "num_attention_heads": 4}
 VOCABULARY = 8192
@@ -40,7 +40,7 @@ def make_model(questions: dict, folder: Path) -> None:
 
 def ours(model: Path, dev: dict, test: dict, shots: int, batch_size: int) -> tuple[float, dict]:
     """Seconds, and by subject the rows of its questions."""
-    subject = Subject.of_model(model)
+    subject = CausalLM.of_model(model)
     _ = subject.model, subject.tokenizer
     started = time.perf_counter()
     rows = answer(subject, CONVENTIONS["lm-eval"], dev, test, shots, batch_size)

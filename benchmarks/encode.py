@@ -14,10 +14,10 @@ import datasets
 from memory import SPEC, write_documents
 from transformers import AutoTokenizer
 
-from seedbed.corpus import build_corpus
-from seedbed.sources import documents
-from seedbed.tokenizer import build_tokenizer, shards
-from seedbed.tokens import build_tokens
+from seedbed.data.corpus import build_corpus
+from seedbed.data.sources import documents
+from seedbed.data.tokenizer import build_tokenizer, shards
+from seedbed.data.tokens import build_tokens
 
 
 def ours(corpus: Path, tokenizer: Path, target: Path) -> float:

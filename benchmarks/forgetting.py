@@ -16,19 +16,19 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from seedbed.evaluate.forgetting import Task, measure_length, prompts
-from seedbed.evaluate.subject import Subject
+from seedbed.data.tokenizer import BOS, EOS, PAD, save_tokenizer
+from seedbed.data.tokens import TokenSplit
+from seedbed.evaluate.forgetting.measure import Task, measure_length, prompts
 from seedbed.files import write_json
 from seedbed.hardware import keep_freed_memory
-from seedbed.objectives.lm import export
-from seedbed.tokenizer import BOS, EOS, PAD, save_tokenizer
-from seedbed.tokens import TokenSplit
+from seedbed.models.causal_lm import export
+from seedbed.objectives.lm.subject import CausalLM
 
 VOCABULARY = 32_000
 SHAPE = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4}
 
 
-def make_subject(folder: Path) -> Subject:
+def make_subject(folder: Path) -> CausalLM:
     """An untrained model, and tokens of which only the number and the vocabulary matter."""
     words = {PAD: 0, BOS: 1, EOS: 2} | {str(number): number for number in range(3, VOCABULARY)}
     save_tokenizer(Tokenizer(models.WordLevel(words, EOS)), folder / "tokenizer")
@@ -42,11 +42,11 @@ def make_subject(folder: Path) -> Subject:
     write_json(
         folder / "index.json", {"dtype": "uint16", "vocab_size": VOCABULARY, "eos_id": 2, "splits": {"test": split}}
     )
-    return Subject(folder / "model", folder, 1024)
+    return CausalLM(folder / "model", folder, 1024)
 
 
 @torch.inference_mode()
-def one_by_one(spec: dict, subject: Subject, split: TokenSplit, task: Task) -> np.ndarray:
+def one_by_one(spec: dict, subject: CausalLM, split: TokenSplit, task: Task) -> np.ndarray:
     """Copy and LM accuracy [repeats, 2], one forward for each prompt."""
     generator = np.random.default_rng([spec["seed"], task.length, 1])
     found = []

@@ -60,9 +60,9 @@ def write_data(folder: Path) -> None:
     import torch
     from tokenizers import Tokenizer, models
 
-    from seedbed.contexts import build_contexts
-    from seedbed.objectives.lm import new_model
-    from seedbed.tokenizer import save_tokenizer
+    from seedbed.data.contexts import build_contexts
+    from seedbed.data.tokenizer import save_tokenizer
+    from seedbed.models.causal_lm import new_model
 
     made = Tokenizer(models.WordLevel({**{f"w{n}": n for n in range(3, VOCABULARY)}, "<|eos|>": 2}, unk_token="w3"))
     made.add_special_tokens(["<|eos|>"])
@@ -74,8 +74,7 @@ def write_data(folder: Path) -> None:
 
 
 def run_spec() -> dict:
-    from seedbed.icae_config import IcaeRun
-    from seedbed.plan import dump, training_spec
+    from seedbed.objectives.icae.config import IcaeRun
 
     fields = {
         "objective": "icae",
@@ -90,7 +89,7 @@ def run_spec() -> dict:
         "budget": {"steps": 1},
         "batch_tokens": SAMPLES * LENGTH,
     }
-    return training_spec(dump(IcaeRun.model_validate(fields)))
+    return IcaeRun.model_validate(fields).spec()
 
 
 # --- both sides ------------------------------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ def prepared() -> float:
     import torch._dynamo  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    import seedbed.objectives.icae  # noqa: F401
+    import seedbed.objectives.icae.objective  # noqa: F401
     from seedbed.hardware import keep_freed_memory
 
     keep_freed_memory()
@@ -145,11 +144,18 @@ def ours(data: Path, steps: int) -> dict:
     """The objective, in the micro-batches that are chosen for a CPU."""
     before = prepared()
     from seedbed.hardware import bf16_is_fast
-    from seedbed.objectives.icae import InContextAutoencoding
+    from seedbed.objectives.icae.objective import InContextAutoencoding
     from seedbed.train.execution import Execution, cpu_micro_batch
 
     spec = run_spec()
-    objective = InContextAutoencoding(spec, data / "contexts", data / "base")
+    objective = InContextAutoencoding(
+        spec,
+        {
+            "tokens": data / "contexts" / "index.json",
+            "tokenizer": data / "tokenizer" / "tokenizer.json",
+            "init": data / "base",
+        },
+    )
     objective.settle("bf16" if bf16_is_fast() else "fp32")
     objective.loss_module.train()
     size = cpu_micro_batch(spec, Execution(), MODEL["hidden_size"])
@@ -172,7 +178,7 @@ def single(data: Path, steps: int) -> dict:
     from torch.nn.functional import cross_entropy
     from transformers import AutoModelForCausalLM
 
-    from seedbed.contexts import Contexts
+    from seedbed.data.contexts import Contexts
 
     config = LoraConfig(
         task_type="CAUSAL_LM", r=LORA["r"], lora_alpha=LORA["alpha"], target_modules=["q_proj", "v_proj"]

@@ -154,8 +154,8 @@ def trainer(meter: Meter) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-    from seedbed.architectures import architecture
     from seedbed.hardware import bf16_is_fast
+    from seedbed.models.architectures import architecture
 
     class Steps(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
@@ -200,8 +200,7 @@ def model_spec() -> dict:
 
 def run_spec(steps: int) -> dict:
     """A run as a user would configure it, that validates only once."""
-    from seedbed.plan import dump, training_spec
-    from seedbed.run_config import LanguageModelRun
+    from seedbed.objectives.lm.config import LanguageModelRun
 
     fields = {
         "corpus": "random",
@@ -213,7 +212,7 @@ def run_spec(steps: int) -> dict:
         "validation": {"every": 10**6, "tokens": LENGTH},
         "log_every": 5,
     }
-    return training_spec(dump(LanguageModelRun.model_validate(fields)))
+    return LanguageModelRun.model_validate(fields).spec()
 
 
 def write_tokens(folder: Path, tokens: int) -> None:
@@ -238,16 +237,17 @@ def write_tokens(folder: Path, tokens: int) -> None:
 def seedbed(base: Path, warm: int, steps: int, *options: str, timed: bool = False) -> dict:
     """Run scripts/pretrain.py under the hooks of `watched`; return what its processes measured."""
     with tempfile.TemporaryDirectory(dir=base) as folder:
-        paths = ["--tokens", base / "tokens", "--tokenizer", base / "tokenizer", "--out", Path(folder) / "run"]
+        paths = [f"--input=tokens={base / 'tokens' / 'index.json'}", f"--out={Path(folder) / 'run'}"]
+        paths += [f"--input=tokenizer={base / 'tokenizer' / 'tokenizer.json'}"]
         spec = ["--run", "benchmark", "--spec", json.dumps(run_spec(steps)), "--threads", str(threads())]
         environment = os.environ | {FACTS: folder, "BENCHMARK_WARM": str(warm), "BENCHMARK_STEPS": str(steps)}
-        started(spec + list(map(str, paths)) + list(options), environment | ({TIMED: "1"} if timed else {}))
+        started(spec + paths + list(options), environment | ({TIMED: "1"} if timed else {}))
         found = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("facts-*.json"))]
         lines = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
-    leader = next(facts for facts in found if facts["rank"] == 0)
+    main_process = next(facts for facts in found if facts["rank"] == 0)
     told = [line["tokens_per_second"] for line in lines if line["step"] > warm + 4]  # lines are means of five steps
     sums = {key: sum(facts[key] for facts in found) for key in ("whole", "step")}
-    return leader | sums | {"told": statistics.median(told)}
+    return main_process | sums | {"told": statistics.median(told)}
 
 
 def watched() -> None:
@@ -268,8 +268,8 @@ def watched() -> None:
 def hook(meter: Meter, parts: dict[str, float]) -> None:
     from torch.utils import tensorboard  # noqa: F401, an import of the engine, as those of `before_model`
 
-    from seedbed.objectives.lm import LanguageModelling
-    from seedbed.train.engine import Trainer
+    from seedbed.objectives.lm.objective import LanguageModelling
+    from seedbed.train.trainer import Trainer
 
     make, update, timers = LanguageModelling.__init__, Trainer.update, defaultdict(float)
 
@@ -295,14 +295,14 @@ def time_parts(timers: dict[str, float]) -> None:
     import torch
     from deepspeed.runtime.engine import DeepSpeedEngine
 
-    from seedbed.objectives.lm import NextToken
-    from seedbed.train.engine import Trainer
+    from seedbed.objectives.lm.objective import NextToken
+    from seedbed.train.engine import Engine
 
     timed = {
         "engine.forward": (DeepSpeedEngine, "forward"),
         "engine.backward": (DeepSpeedEngine, "backward"),
         "engine.step": (DeepSpeedEngine, "step"),
-        "clipping": (Trainer, "clip_gradients"),
+        "clipping": (Engine, "clip_gradients"),
         "model": (NextToken, "forward"),
         "autograd": (torch.autograd, "backward"),
         "optimizer": (torch.optim.AdamW, "step"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
-from seedbed.contexts import build_contexts
+from seedbed.data.contexts import build_contexts
 
 
 def main() -> None:

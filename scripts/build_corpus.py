@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
-from seedbed.corpus import build_corpus
-from seedbed.sources import documents, split_documents
+from seedbed.data.corpus import build_corpus
+from seedbed.data.sources import documents, split_documents
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
-from seedbed.tokenizer import build_tokenizer
+from seedbed.data.tokenizer import build_tokenizer
 
 
 def main() -> None:

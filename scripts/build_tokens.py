@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seedbed.cli import parser, reporting
-from seedbed.tokens import build_tokens
+from seedbed.data.tokens import build_tokens
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
-from seedbed.pretrained import adopt_model
+from seedbed.models.external import adopt_model
 
 
 def main() -> None:

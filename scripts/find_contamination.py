@@ -17,8 +17,8 @@ def main() -> None:
         spec = spec_of(args, "evaluation")
         if "source" not in spec:
             raise SeedbedError(f"evaluation {args.name}: has no questions; expected one of kind cmmlu")
-        from seedbed.evaluate import write_rows
-        from seedbed.evaluate.contamination import find
+        from seedbed.evaluate.cmmlu.contamination import find
+        from seedbed.evaluate.job import write_rows
 
         result, rows = find(spec["source"], args.corpus, args.processes)
         write_rows(args.out.with_suffix(".tsv"), rows)

@@ -1,29 +1,34 @@
-"""Train a run, or what is left of it: python scripts/pretrain.py --run tiny --tokens .. --tokenizer .. --out .."""
+"""Train a run, or what is left of it: python scripts/pretrain.py --run tiny --input tokens=.. --out .."""
 
 import sys
 from argparse import ArgumentParser
 from dataclasses import fields
 from pathlib import Path
 
-from seedbed.cli import parser, reporting, spec_of
+from seedbed.cli import named_path, parser, reporting, spec_of
 from seedbed.train.execution import Execution
-from seedbed.train.launch import Job, pretrain
+from seedbed.train.job import Job
+from seedbed.train.launch import pretrain
 
 
 def main() -> None:
     arguments = parser(__doc__, "run")
-    arguments.add_argument("--tokens", type=Path, required=True, help="directory with index.json")
-    arguments.add_argument("--tokenizer", type=Path, required=True, help="directory with tokenizer.json")
-    arguments.add_argument("--init", type=Path, help="directory of a model or a checkpoint to start from")
-    arguments.add_argument("--trunk", type=Path, help="checkpoint with the first updates of this very run")
+    arguments.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        type=named_path,
+        metavar="NAME=PATH",
+        help="a file that the run reads, such as tokens=tokens/news/news-4k/index.json; init=DIRECTORY is a model or a "
+        "checkpoint to start from, trunk=DIRECTORY a checkpoint with the first updates of this very run",
+    )
     arguments.add_argument("--until", type=int, help="updates to stop after, as a trunk for others")
     arguments.add_argument("--out", type=Path, required=True, help="directory of the run")
     add_execution(arguments)
     args = arguments.parse_args()
     with reporting(args.log) as report:
         execution = Execution(**{field.name: getattr(args, field.name) for field in fields(Execution)})
-        paths = {key: getattr(args, key) for key in ("tokens", "tokenizer", "out", "init", "trunk")}
-        job = Job(args.name, spec_of(args, "run"), until=args.until, execution=execution, report=report, **paths)
+        job = Job(args.name, spec_of(args, "run"), args.out, dict(args.input), args.until, execution, report)
         pretrain(job, sys.argv)
 
 
@@ -32,7 +37,7 @@ def add_execution(arguments: ArgumentParser) -> None:
     helps = {
         "processes": "ranks: GPUs, or CPU processes; 0 chooses",
         "threads": "CPU threads of all processes together",
-        "micro_batch": "sequences per process at a time; 0 chooses",
+        "micro_batch": "samples per process at a time; 0 chooses",
         "zero_stage": "what DeepSpeed shares out: 0 nothing, 1 optimizer, 2 gradients too, 3 weights too",
         "offload": "where ZeRO keeps the optimizer: none or cpu",
         "gradient_checkpointing": "1: compute activations again instead of keeping them",

@@ -16,12 +16,13 @@ def main() -> None:
     with reporting(args.log):
         import pandas as pd
 
-        from seedbed.config import load
+        from seedbed.config.load import load
         from seedbed.files import write_text
         from seedbed.plan import Plan
+        from seedbed.plan.specs import study_specs
         from seedbed.report.pages import milestones_page
 
-        specs = json.loads(args.specs) if args.specs else Plan(load(args.config)).study_specs()
+        specs = json.loads(args.specs) if args.specs else study_specs(Plan(load(args.config)))
         tables = [
             pd.read_csv(
                 args.results / "studies" / spec["name"] / "table.tsv",

@@ -12,10 +12,10 @@ def main() -> None:
     args = arguments.parse_args()
     with reporting(args.log):
         from seedbed.files import replacing
-        from seedbed.report.gather import Gathered
-        from seedbed.report.plots import draw, plot_name, write_svg
+        from seedbed.report.draw import draw, plot_name, write_svg
+        from seedbed.report.results import StudyResults
 
-        study = Gathered(spec_of(args, "study"), args.results)
+        study = StudyResults(spec_of(args, "study"), args.results)
         with replacing(args.out) as folder:
             folder.mkdir()
             for plot in study.spec["plots"]:

@@ -13,10 +13,10 @@ def main() -> None:
     args = arguments.parse_args()
     with reporting(args.log):
         from seedbed.files import write_text
-        from seedbed.report.gather import Gathered
         from seedbed.report.pages import study_page
+        from seedbed.report.results import StudyResults
 
-        write_text(args.out, study_page(Gathered(spec_of(args, "study"), args.results), args.plots))
+        write_text(args.out, study_page(StudyResults(spec_of(args, "study"), args.results), args.plots))
 
 
 if __name__ == "__main__":

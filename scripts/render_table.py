@@ -12,10 +12,10 @@ def main() -> None:
     args = arguments.parse_args()
     with reporting(args.log):
         from seedbed.files import write_text
-        from seedbed.report.gather import Gathered
-        from seedbed.report.tables import study_table
+        from seedbed.report.results import StudyResults
+        from seedbed.report.table import study_table
 
-        study = Gathered(spec_of(args, "study"), args.results)
+        study = StudyResults(spec_of(args, "study"), args.results)
         write_text(args.out, study_table(study).to_csv(sep="\t", index=False))
 
 

@@ -28,22 +28,28 @@ def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser
     return made
 
 
+def named_path(text: str) -> tuple[str, Path]:
+    """An input as an argument names it: `tokens=results/tokens/news/news-4k/index.json`."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected NAME=PATH")
+    return name, Path(path)
+
+
 def spec_of(args: argparse.Namespace, kind: str) -> dict:
     """The spec that the arguments give, for example of `--run tiny`."""
     if args.spec:
         return json.loads(args.spec)
     # Only people come this way; the workflow has checked its configuration already.
-    from seedbed.config import load
+    from seedbed.config.load import load
     from seedbed.errors import choices
     from seedbed.plan import Plan
+    from seedbed.plan.specs import SPECS
 
-    plan = Plan(load(args.config))
-    names = {"corpus": plan.config.corpora, "tokenizer": plan.tokenizers, "contexts": plan.config.contexts}
-    names |= {"run": plan.runs, "model": plan.pretrained}
-    names |= {"evaluation": plan.config.evaluations, "study": plan.config.studies}
-    if args.name not in names[kind]:
-        raise SeedbedError(f"{args.config}: no {kind} is called {args.name!r}{choices(args.name, names[kind])}")
-    return getattr(plan, f"{kind}_spec")(args.name)
+    plan, (names, spec) = Plan(load(args.config)), SPECS[kind]
+    if args.name not in names(plan):
+        raise SeedbedError(f"{args.config}: no {kind} is called {args.name!r}{choices(args.name, names(plan))}")
+    return spec(plan, args.name)
 
 
 # The bar of a training is the only one worth showing; loading weights has bars of its own.

@@ -78,6 +78,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def linked(source: str, target: str) -> None:
+    """A second name for a large file that nobody changes, where the file system has such."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def write_text(path: Path | str, text: str) -> None:
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -15,11 +15,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 from support import corpus_spec, saved_model, sentences
 
-from seedbed.contexts import build_contexts
-from seedbed.corpus import build_corpus
-from seedbed.sources import documents
-from seedbed.tokenizer import build_tokenizer
-from seedbed.tokens import build_tokens
+from seedbed.data.contexts import build_contexts
+from seedbed.data.corpus import build_corpus
+from seedbed.data.sources import documents
+from seedbed.data.tokenizer import build_tokenizer
+from seedbed.data.tokens import build_tokens
 
 
 @pytest.fixture(scope="session")

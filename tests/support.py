@@ -5,11 +5,25 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from seedbed.config import Corpus
-from seedbed.icae_config import IcaeRun
-from seedbed.plan import dump, training_spec
+import yaml
 
+from seedbed.config.fields import dump
+from seedbed.config.load import Corpus
+from seedbed.objectives.icae.config import IcaeRun
+
+ROOT = Path(__file__).parents[1]
 WORDS = "中国 北京 经济 发展 今天 记者 报道 企业 改革 人民 工作 社会 问题 国家 建设 群众 科技 教育 农村 市场".split()
+
+
+def default_config() -> dict:
+    """The configuration that comes with Seedbed."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+
+
+def first_study() -> dict:
+    """Its first study alone, with the run that this starts from."""
+    default = default_config()
+    return default | {key: dict([next(iter(default[key].items()))]) for key in ("runs", "studies")}
 
 
 def sentences(seed: int, count: int) -> str:
@@ -54,17 +68,24 @@ def icae_spec(**changes: object) -> dict:
         "validation": {"every": 5, "tokens": 480},
         "log_every": 1,
     }
-    return training_spec(dump(IcaeRun.model_validate(fields | changes)))
+    return IcaeRun.model_validate(fields | changes).spec()
 
 
-def learned_icae(contexts: Path, base: Path | None = None, **changes: object):
+def inputs_of(data: Path, tokenizer: Path, init: Path | None = None) -> dict[str, Path]:
+    """What a run over tokens reads, by name."""
+    found = {"tokens": data / "index.json", "tokenizer": tokenizer / "tokenizer.json"}
+    return found | ({"init": init} if init else {})
+
+
+def learned_icae(contexts: Path, tokenizer: Path, base: Path | None = None, **changes: object):
     """An objective as after some training: none of its trained weights is what it begins with; always the same."""
     import torch
 
-    from seedbed.objectives.icae import InContextAutoencoding
+    from seedbed.objectives.icae.objective import InContextAutoencoding
 
     torch.manual_seed(0)
-    made = InContextAutoencoding(icae_spec(init=base and {"run": "base"}, **changes), contexts, base)
+    spec = icae_spec(init=base and {"run": "base"}, **changes)
+    made = InContextAutoencoding(spec, inputs_of(contexts, tokenizer, base))
     with torch.no_grad():
         for weight in made.model.parameters():
             if weight.requires_grad:
@@ -76,7 +97,7 @@ def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: 
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from seedbed.objectives.lm import export
+    from seedbed.models.causal_lm import export
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

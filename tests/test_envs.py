@@ -2,11 +2,10 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import yaml
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!_-]+")
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 HEAVY = {"torch", "transformers", "deepspeed", "datasets", "matplotlib", "pandas", "pyarrow"}
 
@@ -37,10 +37,8 @@ def test_a_name_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     options = (
         "--run",
         "tinny",
-        "--tokens",
-        "x",
-        "--tokenizer",
-        "x",
+        "--input",
+        "tokens=x",
         "--out",
         str(tmp_path),
         "--log",

@@ -7,9 +7,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from seedbed.fields import format_count
-from seedbed.report.gather import Gathered
-from seedbed.report.plots import plot_name
+from seedbed.config.fields import format_count
+from seedbed.report.draw import plot_name
+from seedbed.report.results import StudyResults
 
 CAPTIONS = {
     "perplexity": "How well each split is predicted; lower is better.",
@@ -34,7 +34,7 @@ def environment() -> Environment:
     return made
 
 
-def study_page(study: Gathered, plots: Path) -> str:
+def study_page(study: StudyResults, plots: Path) -> str:
     """The report of one study; `plots` is the directory of its SVG files."""
     spec = study.spec
     return (
@@ -58,7 +58,7 @@ def study_page(study: Gathered, plots: Path) -> str:
     )
 
 
-def shared_tokens(study: Gathered) -> dict | None:
+def shared_tokens(study: StudyResults) -> dict | None:
     """Tokens that the runs were trained on, and would have been without what they share; None if they share nothing."""
     runs = [study.summary(run) for run in dict.fromkeys(study.runs)]
     alone = sum(run["tokens"] for run in runs)

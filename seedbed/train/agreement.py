@@ -24,7 +24,7 @@ class Agreement:
         self.pending = flags, dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.group, async_op=True)
         return arrived
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Take in what is still under way; only where all ranks come to it."""
         if self.pending:
             self.pending[1].wait()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seedbed.errors import SeedbedError
 from seedbed.files import flush, read_json, remove, sha256, write_json
+from seedbed.train.job import MANIFEST
 
 KEEP = 2  # the newest may turn out damaged: the one before is the way back
 
@@ -78,7 +79,7 @@ class Saver:
             if tensors:
                 save_file(tensors, partial / f"{name}.safetensors")
         described = {path.name: describe(path) for path in sorted(partial.iterdir())}
-        write_json(partial / "manifest.json", {"step": step, **facts, "files": described})
+        write_json(partial / MANIFEST, {"step": step, **facts, "files": described})
         flush(partial)
         remove(folder_of(self.root, step))
         partial.rename(folder_of(self.root, step))
@@ -116,9 +117,9 @@ def opened(folder: Path, metrics: Path | None = None) -> Checkpoint:
 
     Raises SeedbedError when it is damaged.
     """
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST).exists():
         raise SeedbedError(f"{folder}: no manifest")
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_json(folder / MANIFEST)
     damaged = [name for name, facts in manifest["files"].items() if not intact(folder / name, facts)]
     if damaged:
         raise SeedbedError(f"{folder}: damaged checkpoint ({', '.join(damaged)})")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from seedbed.config.run import Unit, divisors
 from seedbed.errors import SeedbedError, choices
-from seedbed.run_config import Budget, divisors
 
-# Tokens x width of a micro-batch on a CPU: what a layer keeps then stays near the caches, and a larger one is hardly
+# Positions x width of a micro-batch on a CPU: what a layer keeps then stays near the caches, and a larger one is hardly
 # faster and takes memory (benchmarks/pretrain.py).
 CPU_ACTIVATIONS = 2**18
 
@@ -16,7 +16,7 @@ class Execution:
 
     processes: int = 1  # 0 chooses: the GPUs that are visible, else one with all threads
     threads: int = 1
-    micro_batch: int = 0  # sequences per process at a time; 0 chooses
+    micro_batch: int = 0  # samples per process at a time; 0 chooses
     zero_stage: int = 0
     offload: str = "none"  # where ZeRO keeps the optimizer: none or cpu
     gradient_checkpointing: bool = False
@@ -39,7 +39,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Batching:
-    """`steps` steps of `per_step` sequences: `accumulation` micro-batches of `micro_batch` on each of `processes`."""
+    """`steps` steps of `per_step` samples: `accumulation` micro-batches of `micro_batch` on each of `processes`."""
 
     steps: int
     per_step: int
@@ -50,8 +50,8 @@ class Batching:
     def accumulation(self) -> int:
         return self.per_step // (self.micro_batch * self.processes)
 
-    def sequences(self, step: int, rank: int) -> list[range]:
-        """Numbers of the sequences that `rank` computes in a step, a range for each micro-batch."""
+    def samples(self, step: int, rank: int) -> list[range]:
+        """Numbers of the samples that `rank` computes in a step, a range for each micro-batch."""
         stride = self.micro_batch * self.processes
         first = step * self.per_step + rank * self.micro_batch
         return [
@@ -59,42 +59,33 @@ class Batching:
         ]
 
     @staticmethod
-    def of(spec: dict, execution: Execution, steps: int, micro_batch: int) -> "Batching":
-        """From a run's spec and how it is executed, `micro_batch` sequences at a time unless that is given there.
+    def of(unit: Unit, execution: Execution, steps: int, micro_batch: int) -> "Batching":
+        """From what a run counts and how it is executed, `micro_batch` samples at a time unless that is given there.
 
         Raises SeedbedError, with the nearest numbers that fit, when the batch does not divide.
         """
         size = execution.micro_batch or micro_batch
-        share = share_of_process(spec, execution)
-        divided(share, size, f"each process has {share} sequences of a batch, which micro_batch {size}", "micro_batch")
-        return Batching(steps, sequences_per_step(spec), size, execution.processes)
+        share = share_of_process(unit, execution)
+        divided(share, size, f"each process has {share} samples of a batch, which micro_batch {size}", "micro_batch")
+        return Batching(steps, unit.samples, size, execution.processes)
 
 
-def steps_of(spec: dict, epoch_sequences: int) -> int:
-    """Updates of a run whose epoch has so many sequences."""
-    return Budget(**spec["budget"]).step_count(spec["batch_tokens"], epoch_sequences * spec["seq_len"])
+def share_of_process(unit: Unit, execution: Execution) -> int:
+    """Samples of a batch that each process computes."""
+    batch = f"a batch is {unit.samples} samples"
+    batch += f" ({unit.per_step} {unit.name})" if unit.per_sample > 1 else ""
+    return divided(unit.samples, execution.processes, f"{batch}, which {execution.processes} processes", "processes")
 
 
-def sequences_per_step(spec: dict) -> int:
-    return spec["batch_tokens"] // spec["seq_len"]
-
-
-def share_of_process(spec: dict, execution: Execution) -> int:
-    """Sequences of a batch that each process computes."""
-    per_step, processes = sequences_per_step(spec), execution.processes
-    batch = f"batch_tokens {spec['batch_tokens']} is {per_step} sequences of {spec['seq_len']}"
-    return divided(per_step, processes, f"{batch}, which {processes} processes", "processes")
-
-
-def possible_micro_batches(spec: dict, execution: Execution) -> list[int]:
+def possible_micro_batches(unit: Unit, execution: Execution) -> list[int]:
     """Micro-batches that divide the share of a process, the largest first."""
-    return sorted(divisors(share_of_process(spec, execution)), reverse=True)
+    return sorted(divisors(share_of_process(unit, execution)), reverse=True)
 
 
-def cpu_micro_batch(spec: dict, execution: Execution, width: int) -> int:
-    """The micro-batch that suits a CPU, for a model of that width."""
-    sizes = possible_micro_batches(spec, execution)
-    return next((size for size in sizes if size * spec["seq_len"] * width <= CPU_ACTIVATIONS), 1)
+def cpu_micro_batch(unit: Unit, execution: Execution, positions: int, width: int) -> int:
+    """The micro-batch that suits a CPU, for samples of so many positions in a model of that width."""
+    sizes = possible_micro_batches(unit, execution)
+    return next((size for size in sizes if size * positions * width <= CPU_ACTIVATIONS), 1)
 
 
 def divided(whole: int, parts: int, what: str, name: str) -> int:

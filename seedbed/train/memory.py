@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from seedbed.errors import SeedbedError
+from seedbed.objectives.contract import Sizes
 from seedbed.train.execution import Execution
 
 GIB = 2**30
@@ -14,14 +15,14 @@ GIB = 2**30
 ACTIVATION_BYTES, CHECKPOINTED_BYTES = 34, 4
 
 
-def estimate(parameters: int, layers: int, width: int, tokens: int, execution: Execution) -> dict[str, float]:
-    """GiB per process: weights with gradients, optimizer state, activations of a micro-batch of `tokens` tokens."""
+def estimate(sizes: Sizes, micro_batch: int, execution: Execution) -> dict[str, float]:
+    """GiB per process: weights with gradients, optimizer state, activations of a micro-batch of so many samples."""
     shared = [execution.processes if execution.zero_stage >= stage else 1 for stage in (1, 2, 3)]
     per_layer = CHECKPOINTED_BYTES if execution.gradient_checkpointing else ACTIVATION_BYTES
     return {
-        "weights and gradients": parameters * (4 / shared[2] + 4 / shared[1]) / GIB,
-        "optimizer": parameters * 8 / shared[0] / GIB,
-        "activations": layers * width * tokens * per_layer / GIB,
+        "weights and gradients": sizes.parameters * (4 / shared[2] + 4 / shared[1]) / GIB,
+        "optimizer": sizes.parameters * 8 / shared[0] / GIB,
+        "activations": sizes.layers * sizes.width * micro_batch * sizes.positions * per_layer / GIB,
     }
 
 

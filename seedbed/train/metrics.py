@@ -3,40 +3,40 @@
 import json
 from pathlib import Path
 
-from tqdm import tqdm
-
 from seedbed.files import remove, write_text
+from seedbed.progress import progress
 from seedbed.train.checkpoints import Checkpoint
+from seedbed.train.job import Job
 
 
 class MetricsLog:
     """Appends a line per logged step; opened at a checkpoint, it keeps the lines before that step.
 
-    `folder/metrics.jsonl` is the record; `folder/tensorboard` is made again from it, so that every step is shown
+    `metrics.jsonl` in the run's store is the record; `tensorboard` is made again from it, so that every step is shown
     once.
     """
 
-    def __init__(self, folder: Path, name: str, step: int, steps: int, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, job: Job, step: int, steps: int, checkpoint: Checkpoint | None) -> None:
         # Heavy to import, and only the rank that writes needs it.
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = folder / "metrics.jsonl"
+        self.path, self.unit = job.store / "metrics.jsonl", job.unit
         before = whole_lines(checkpoint.metrics) if checkpoint else []
         kept = [line for line in before if line["step"] < step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
-        remove(folder / "tensorboard")
-        self.events = SummaryWriter(str(folder / "tensorboard"))
+        remove(job.store / "tensorboard")
+        self.events = SummaryWriter(str(job.store / "tensorboard"))
         for line in kept:
             self.show(line)
-        self.bar = tqdm(total=steps, initial=step, desc=name, unit="step", dynamic_ncols=True, mininterval=1)
+        self.bar = progress(what=job.name, unit="steps", total=steps, initial=step)
 
     def write(self, line: dict) -> None:
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         self.show(line)
-        shown = {"loss": f"{line['loss']:.3f}", "tok/s": f"{line['tokens_per_second']:,.0f}"}
-        self.bar.set_postfix(shown, refresh=False)
+        shown = f"loss {line['loss']:.3f}, {line[self.unit.speed]:,.0f} {self.unit.name}/s"
+        self.bar.set_postfix_str(shown, refresh=False)
 
     def show(self, line: dict) -> None:
         for key, value in line.items():
@@ -44,6 +44,7 @@ class MetricsLog:
                 self.events.add_scalar(key, value, line["step"])
 
     def advance(self) -> None:
+        """Count one more step on the bar."""
         self.bar.update()
 
     def close(self) -> None:

@@ -6,29 +6,32 @@ import torch
 import torch.distributed as dist
 
 from seedbed.files import read_json, write_json
+from seedbed.objectives.contract import Objective, Sizes
 from seedbed.train.execution import cpu_micro_batch, possible_micro_batches
-from seedbed.train.launch import Job
+from seedbed.train.job import Job
 from seedbed.train.memory import largest_that_fits, ran_out
 
 
-def chosen_micro_batch(job: Job, objective, precision: str) -> int:
-    """Sequences of a micro-batch: what the execution says, what was found before, or what fits into GPU memory now."""
+def chosen_micro_batch(job: Job, objective: Objective, sizes: Sizes, precision: str) -> int:
+    """Samples of a micro-batch: what the execution says, what was found before, or what fits into GPU memory now."""
     if job.execution.micro_batch:
         return job.execution.micro_batch
     if not torch.cuda.is_available():
-        return cpu_micro_batch(job.spec, job.execution, objective.model.config.hidden_size)
+        return cpu_micro_batch(job.unit, job.execution, sizes.positions, sizes.width)
     path, key = job.store / "micro_batch.json", setting(job)
     known = read_json(path) if path.exists() else {}
     if key not in known:
-        sizes = possible_micro_batches(job.spec, job.execution)
-        known[key] = smallest_of_ranks(largest_that_fits(sizes, lambda size: fits(job, objective, precision, size)))
+        candidates = possible_micro_batches(job.unit, job.execution)
+        known[key] = smallest_of_ranks(
+            largest_that_fits(candidates, lambda size: fits(job, objective, precision, size))
+        )
         if not dist.get_rank():
             write_json(path, known)
     return known[key]
 
 
 def setting(job: Job) -> str:
-    """What the size hangs on besides the run."""
+    """What the size depends on besides the run."""
     execution = job.execution
     return ", ".join(
         [
@@ -46,8 +49,8 @@ def smallest_of_ranks(size: int) -> int:
     return int(found)
 
 
-def fits(job: Job, objective, precision: str, size: int) -> bool:
-    """Whether a micro-batch of `size` sequences goes through forward and backward beside the optimizer's state."""
+def fits(job: Job, objective: Objective, precision: str, size: int) -> bool:
+    """Whether a micro-batch of `size` samples goes through forward and backward beside the optimizer's state."""
     module = objective.loss_module
     try:
         attempt(job, objective, precision, size)
@@ -57,16 +60,16 @@ def fits(job: Job, objective, precision: str, size: int) -> bool:
             raise
         return False
     finally:
-        objective.load_state({}, [], None)
+        objective.load_state_dict({}, [], None)
         module.zero_grad(set_to_none=True)
         module.to("cpu")
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def attempt(job: Job, objective, precision: str, size: int) -> None:
+def attempt(job: Job, objective: Objective, precision: str, size: int) -> None:
     device, module = torch.device("cuda", torch.cuda.current_device()), objective.loss_module
-    objective.settle(precision)
+    objective.prepare(precision)
     module.to(device)
     parameters = sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
     moments = torch.empty(2 * parameters, device=device)  # what the optimizer will hold

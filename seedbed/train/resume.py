@@ -9,13 +9,13 @@ from torch import Tensor
 
 from seedbed.errors import SeedbedError
 from seedbed.train.checkpoints import Checkpoint, each_whole, opened, step_of
-from seedbed.train.launch import Job
+from seedbed.train.job import Job
 from seedbed.train.schedules import stable_until
 
 
-def resume_point(job: Job, steps: int, until: int, leader: bool, most: int | None = None) -> Checkpoint | None:
+def resume_point(job: Job, steps: int, until: int, main_process: bool, most: int | None = None) -> Checkpoint | None:
     """The furthest checkpoint of this run up to step `most` that any of its places has, the same on every rank."""
-    found = [furthest(job, steps, until if most is None else most) if leader else None]
+    found = [furthest(job, steps, until if most is None else most) if main_process else None]
     dist.broadcast_object_list(found)
     if isinstance(found[0], SeedbedError):
         raise found[0]
@@ -77,8 +77,8 @@ def initial_tensors(job: Job, checkpoint: Checkpoint | None) -> tuple[dict[str, 
     """Weights and optimizer state to begin with; none of either where the model is as it was built."""
     if checkpoint:
         return checkpoint.tensors("weights"), checkpoint.tensors("optimizer")
-    if job.init and (job.init / "manifest.json").exists():
-        other = opened(job.init)
+    if job.initial_checkpoint:
+        other = opened(job.initial_checkpoint)
         with_optimizer = (job.spec["init"] or {}).get("optimizer")
         return other.tensors("weights"), other.tensors("optimizer") if with_optimizer else {}
     return {}, {}

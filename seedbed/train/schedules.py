@@ -1,6 +1,6 @@
 """Learning rate over a run, as a share of `optimizer.lr`; pure functions of the step.
 
-A schedule is the dump of one of the classes of `seedbed.run_config`. Reduce-on-plateau needs the validation losses,
+A schedule is the dump of one of the classes of `seedbed.config.run`. Reduce-on-plateau needs the validation losses,
 too: its state is plain JSON data that goes through `after_validation`.
 """
 
@@ -98,6 +98,13 @@ def trunk(schedule: dict, steps: int) -> dict:
         case "plateau":
             return schedule | {"warmup_steps": warmup, "warmup_ratio": None}
     raise ValueError(f"{schedule['kind']}: no part of it is independent of the length of the run")
+
+
+def common_spec(spec: dict, steps: int, step: int) -> dict:
+    """What the state after `step` of `steps` updates hangs on: the whole spec, or the part without how it ends."""
+    if not 0 < step <= stable_until(spec["schedule"], steps):
+        return spec
+    return {key: value for key, value in spec.items() if key != "budget"} | {"schedule": trunk(spec["schedule"], steps)}
 
 
 # --- reduce on plateau ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Weights and optimizer state of a DeepSpeed engine by the names of the parameters, at any ZeRO stage.
 
 ZeRO 1 to 3 keep flat slices of all parameters on each rank; DeepSpeed's `safe_get_full_*` and `safe_set_*` functions
-translate. All functions that read are collective: every rank calls them, and only the leader gets tensors.
+translate. All functions that read are collective: every rank calls them, and only the main process gets tensors.
 """
 
 import torch
@@ -30,34 +30,34 @@ def load_weights(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
             parameter.copy_(weights[name])
 
 
-def weights_of(engine, stage: int, leader: bool) -> dict[str, Tensor]:
+def weights_of(engine, stage: int, main_process: bool) -> dict[str, Tensor]:
     """Copies of the fp32 weights, on the CPU."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     weights = {}
     for parameter, name in parameter_names(engine.module).items():
         full = safe_get_full_fp32_param(parameter) if stage else parameter.detach()
-        if leader:
+        if main_process:
             weights[name] = snapshot(full)
     return weights
 
 
-def optimizer_state_of(engine, stage: int, leader: bool) -> dict[str, Tensor]:
+def optimizer_state_of(engine, stage: int, main_process: bool) -> dict[str, Tensor]:
     """Copies of the optimizer's state as `<parameter>/<key>`, on the CPU."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     names = parameter_names(engine.module)
     if not stage:
-        found = state_of(engine.optimizer, names) if leader else {}
+        found = state_of(engine.optimizer, names) if main_process else {}
         return {key: snapshot(tensor) for key, tensor in found.items()}
     states = {}
     link(engine, stage)
     for parameter, name in names.items():
         for key in MOMENTS:
             full = safe_get_full_optimizer_state(parameter, key)
-            if leader:
+            if main_process:
                 states[f"{name}/{key}"] = snapshot(full)
-        if leader:
+        if main_process:
             states[f"{name}/step"] = snapshot(updates_of(engine, stage))
     return states
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from support import saved_model
 
+from seedbed.config.fields import dump
 from seedbed.errors import SeedbedError
-from seedbed.evaluate.forgetting import Task, measure, pieces
-from seedbed.evaluate.subject import Subject
-from seedbed.evaluation_config import Forgetting
-from seedbed.plan import dump
+from seedbed.evaluate.forgetting.config import Forgetting
+from seedbed.evaluate.forgetting.measure import Task, measure, pieces
+from seedbed.objectives.lm.subject import CausalLM
 
 LENGTHS = [2, 4, 8, 16, 32]
 
@@ -20,7 +20,7 @@ def spec(**changes: object) -> dict:
     )
 
 
-class Copier(Subject):
+class Copier(CausalLM):
     """Predicts what followed the last occurrence of the newest `match` tokens within `reach` tokens, else token 5."""
 
     reach, match = 40, 2
@@ -74,7 +74,7 @@ def test_a_model_that_knows_nothing_has_amnesia_everywhere(copier: Copier) -> No
 
 
 def test_rows_are_the_repeats_behind_the_means(model_folder: Path, tokens: Path) -> None:
-    found, rows = measure(spec(), Subject(model_folder, tokens, 64))
+    found, rows = measure(spec(), CausalLM(model_folder, tokens, 64))
     assert len(rows) == 2 * len(LENGTHS) * 8
     for text, curve in found["curves"].items():
         for point in curve["points"]:
@@ -84,25 +84,25 @@ def test_rows_are_the_repeats_behind_the_means(model_folder: Path, tokens: Path)
 
 
 def test_batches_do_not_change_the_result(model_folder: Path, tokens: Path) -> None:
-    one, all_at_once = (Subject(model_folder, tokens, 64, batch_tokens) for batch_tokens in (1, 10**6))
+    one, all_at_once = (CausalLM(model_folder, tokens, 64, batch_tokens) for batch_tokens in (1, 10**6))
     assert measure(spec(), one) == measure(spec(), all_at_once)
 
 
 def test_a_length_beyond_learned_positions_is_not_measurable(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    subject = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, 64)
+    subject = CausalLM(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, 64)
     points = measure(spec(), subject)[0]["curves"]["random"]["points"]
     assert [point["measurable"] for point in points] == [True, True, True, True, False]
 
 
 def test_a_prompt_may_fill_the_positions_to_the_last(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    subject = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, 64)
+    subject = CausalLM(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, 64)
     (point,) = measure(spec(lengths=[31], text=["random"]), subject)[0]["curves"]["random"]["points"]
     assert (point["measurable"], point["prompt_tokens"]) == (True, 63)
     (point,) = measure(spec(lengths=[9], shots=3, text=["random"]), subject)[0]["curves"]["random"]["points"]
     assert (point["measurable"], point["prompt_tokens"]) == (False, 82)
 
 
-class Spy(Subject):
+class Spy(CausalLM):
     """Keeps what it is asked, as rows of ids without the last one."""
 
     seen: list
@@ -203,7 +203,7 @@ def test_batches_give_what_a_forward_for_each_prompt_gives(
         copy, control = next(prompts), next(prompts)
         piece = copy[1 : row["length"] + 1]
         for kind, ids in (("copy", copy), ("lm", control)):
-            likeliest = Subject.logits(subject, torch.tensor([ids]))[0, -asked:].argmax(-1).tolist()
+            likeliest = CausalLM.logits(subject, torch.tensor([ids]))[0, -asked:].argmax(-1).tolist()
             right = [one == other for one, other in zip(likeliest, piece[-asked:], strict=True)]
             assert row[kind] == pytest.approx(sum(right) / asked)
     expected = {"trained_length": 64, "window": 64, "theoretical": None}
@@ -211,7 +211,7 @@ def test_batches_give_what_a_forward_for_each_prompt_gives(
 
 
 def test_an_untrained_head_that_likes_all_tokens_alike_has_amnesia(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, 64)
+    subject = CausalLM(model_folder, tokens, 64)
     torch.nn.init.zeros_(subject.model.lm_head.weight)
     found, _ = measure(spec(), subject)
     for curve in found["curves"].values():
@@ -221,7 +221,7 @@ def test_an_untrained_head_that_likes_all_tokens_alike_has_amnesia(model_folder:
 
 def test_too_little_text_is_told(model_folder: Path, tokens: Path) -> None:
     with pytest.raises(SeedbedError, match=r"tokens are too few for 4 pieces of 99999"):
-        measure(spec(lengths=[99999], shots=2), Subject(model_folder, tokens, 64))
+        measure(spec(lengths=[99999], shots=2), CausalLM(model_folder, tokens, 64))
 
 
 def test_lengths_may_be_said_by_their_ends() -> None:

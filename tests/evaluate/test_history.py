@@ -8,18 +8,18 @@ import pytest
 import torch
 from support import saved_model
 
-from seedbed.config import check
+from seedbed.config.fields import dump
+from seedbed.config.load import check
+from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
-from seedbed.evaluate import history
-from seedbed.evaluate.history import bins, measure, places
+from seedbed.evaluate.history import measure as history
+from seedbed.evaluate.history.config import History
+from seedbed.evaluate.history.measure import bins, measure, places
 from seedbed.evaluate.intervals import bootstrap_mean
-from seedbed.evaluate.subject import Subject
-from seedbed.evaluation_config import History
 from seedbed.files import read_json, write_json
 from seedbed.models import recurrence
 from seedbed.models.recurrence import SegmentCache
-from seedbed.plan import dump
-from seedbed.tokens import TokenSplit
+from seedbed.objectives.lm.subject import CausalLM
 
 PERIOD = 20
 SURE = 9.0  # the logit of what the copier predicts; of all else it is 0
@@ -40,7 +40,7 @@ class Text(SimpleNamespace):
         return self.stream[start:stop]
 
 
-class Copier(Subject):
+class Copier(CausalLM):
     """Predicts what followed the last occurrence of the newest token, else token 5, of a text that repeats itself."""
 
     def split(self, name: str) -> Text:
@@ -58,7 +58,7 @@ class Copier(Subject):
         return seen[before[-1] + 1] if before else 5
 
 
-class Spy(Subject):
+class Spy(CausalLM):
     """A subject that keeps what it was asked."""
 
     def logits(self, tokens: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ def test_a_copier_gains_where_only_history_has_what_it_copies(
 
 
 def test_a_model_that_guesses_gains_nothing(model_folder: Path, tokens: Path) -> None:
-    class Uniform(Subject):
+    class Uniform(CausalLM):
         def logits(self, tokens: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
             return torch.zeros(*at.shape, 300)
 
@@ -117,7 +117,7 @@ def test_a_model_that_guesses_gains_nothing(model_folder: Path, tokens: Path) ->
 @pytest.mark.parametrize("memory", [None, {"work_size": 5, "cache_size": 4}])
 def test_rows_are_those_of_a_forward_for_each_piece(folder: Path, tokens: Path, memory: dict | None) -> None:
     write_json(folder / "config.json", read_json(folder / "config.json") | {"recurrence": memory})
-    subject = Subject(folder, tokens, 32, batch_tokens=50)
+    subject = CausalLM(folder, tokens, 32, batch_tokens=50)
     result, rows = measure(spec(length=7, history=11), subject)
     split = subject.split("train")
     starts = places(split, 11, 7, 8, np.random.default_rng(0))
@@ -143,7 +143,7 @@ def test_rows_are_those_of_a_forward_for_each_piece(folder: Path, tokens: Path, 
 
 
 @torch.no_grad()
-def forward(subject: Subject, ids: list[int]) -> torch.Tensor:
+def forward(subject: CausalLM, ids: list[int]) -> torch.Tensor:
     """Logits [length, vocabulary] of one input."""
     if subject.memory:
         cache = SegmentCache(subject.memory["cache_size"])
@@ -170,13 +170,13 @@ def test_batches_do_not_change_the_result(folder: Path, tokens: Path, monkeypatc
 
 
 def test_the_result_says_how_it_was_measured(folder: Path, tokens: Path) -> None:
-    result, rows = measure(spec(), Subject(folder, tokens, 33))
+    result, rows = measure(spec(), CausalLM(folder, tokens, 33))
     assert (result["length"], result["history"], result["pieces"], result["overlapping"]) == (16, 17, 8, False)
     assert result["begin"] == {"id": 1, "token": "<|bos|>", "is": "bos"}
     assert [row["position"] for row in rows] == list(range(16))
-    assert measure(spec(), Subject(folder, tokens, 33)) == (result, rows)
-    assert measure(spec(seed=1), Subject(folder, tokens, 33))[1] != rows
-    result, _ = measure(spec(length=10), Subject(folder, tokens, 33))
+    assert measure(spec(), CausalLM(folder, tokens, 33)) == (result, rows)
+    assert measure(spec(seed=1), CausalLM(folder, tokens, 33))[1] != rows
+    result, _ = measure(spec(length=10), CausalLM(folder, tokens, 33))
     assert (result["length"], result["history"]) == (10, 23)
 
 
@@ -218,7 +218,7 @@ def test_bins_double_up_to_the_length(length: int, edges: list[int]) -> None:
 # --- what does not fit -----------------------------------------------------------------------------------------------
 
 
-def told(subject: Subject, **changes: object) -> str:
+def told(subject: CausalLM, **changes: object) -> str:
     with pytest.raises(SeedbedError) as caught:
         measure(spec(**changes), subject)
     assert "\n" not in str(caught.value)
@@ -226,21 +226,21 @@ def told(subject: Subject, **changes: object) -> str:
 
 
 def test_learned_positions_are_not_left(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    subject = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, 64)
+    subject = CausalLM(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, 64)
     assert "history 33 + length 32 are 65 tokens; expected at most the 64" in told(subject, length=32, history=33)
     assert "history 1 + length 64 are 65 tokens" in told(subject, length=64, history=1)
     measure(spec(length=32, history=32), subject)
 
 
 def test_a_split_too_short_for_one_piece_is_told(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, 32)
+    subject = CausalLM(model_folder, tokens, 32)
     length = len(TokenSplit(tokens, "test"))
     message = told(subject, split="test", length=length, history=1)
     assert f"test: {length} tokens are too few for a piece of {length} after a history of 1" in message
 
 
 def test_a_length_that_leaves_no_history_is_told(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, 32)
+    subject = CausalLM(model_folder, tokens, 32)
     assert "a piece of 32 leaves no room for history in the 32 tokens" in told(subject, length=32)
     measure(spec(length=32, history=5), subject)
 

@@ -10,14 +10,14 @@ import torch
 from support import saved_model
 from transformers import AutoTokenizer
 
-from seedbed.corpus import read_documents
-from seedbed.evaluate import perplexity
-from seedbed.evaluate.perplexity import measure, score_documents, windows
-from seedbed.evaluate.subject import Subject
-from seedbed.evaluation_config import Perplexity
+from seedbed.config.fields import dump
+from seedbed.data.corpus import read_documents
+from seedbed.data.tokenizer import shards
+from seedbed.evaluate.perplexity import measure as perplexity
+from seedbed.evaluate.perplexity.config import Perplexity
+from seedbed.evaluate.perplexity.measure import measure, score_documents, windows
 from seedbed.files import read_json, write_json
-from seedbed.plan import dump
-from seedbed.tokenizer import shards
+from seedbed.objectives.lm.subject import CausalLM
 
 
 def spec(**changes: object) -> dict:
@@ -47,7 +47,7 @@ def encoded_texts(corpus: Path, tokenizer: Path) -> tuple[list[str], list[list[i
     return texts, [[encode.eos_token_id, *encode(text).input_ids] for text in texts]
 
 
-def one_token_at_a_time(subject: Subject, stream: list[int], window: int, stride: int) -> float:
+def one_token_at_a_time(subject: CausalLM, stream: list[int], window: int, stride: int) -> float:
     """Nats of a document, each token by a forward pass of its own over the context that its window gives it."""
     total = 0.0
     for target in range(1, len(stream)):
@@ -62,7 +62,7 @@ def one_token_at_a_time(subject: Subject, stream: list[int], window: int, stride
 def test_it_equals_one_forward_per_token(
     model_folder: Path, corpus: Path, tokenizer: Path, tokens: Path, window: int, stride: int
 ) -> None:
-    subject = Subject(model_folder, tokens, trained_length=32)
+    subject = CausalLM(model_folder, tokens, trained_length=32)
     found, rows = measure(spec(window=window, stride=stride, max_tokens=1300), subject)
     _, streams = encoded_texts(corpus, tokenizer)
     streams = streams[: len(rows)]
@@ -81,7 +81,7 @@ def test_it_equals_one_forward_per_token(
 def test_bytes_and_words_are_those_of_the_texts(
     model_folder: Path, corpus: Path, tokenizer: Path, tokens: Path
 ) -> None:
-    found, rows = measure(spec(), Subject(model_folder, tokens, trained_length=32))
+    found, rows = measure(spec(), CausalLM(model_folder, tokens, trained_length=32))
     texts, _ = encoded_texts(corpus, tokenizer)
     nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
     words = sum(len(text.split()) for text in texts)
@@ -98,7 +98,7 @@ def test_words_that_the_data_set_counts_are_what_it_divides_by(
     index = read_json(tokens / "index.json")
     index["splits"]["valid"]["published_words"] = 4321
     write_json(tmp_path / "tokens" / "index.json", index)
-    subject = Subject(model_folder, tmp_path / "tokens", trained_length=32)
+    subject = CausalLM(model_folder, tmp_path / "tokens", trained_length=32)
     found, rows = measure(spec(), subject)
     nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
     assert (scores["words"], scores["words_from"]) == (4321, "published")
@@ -115,7 +115,7 @@ def test_a_recurrent_model_reads_each_window_in_its_segments(
 ) -> None:
     folder = saved_model(tokenizer, tmp_path / "model")
     write_json(folder / "config.json", read_json(folder / "config.json") | {"recurrence": memory})
-    subject = Subject(folder, tokens, trained_length=32)
+    subject = CausalLM(folder, tokens, trained_length=32)
     _, rows = measure(spec(window=window, stride=stride, max_tokens=1300), subject)
     split, expected = subject.split("valid"), []
     for ids, _ in zip(split.each_document(), rows, strict=False):
@@ -130,7 +130,8 @@ def test_a_recurrent_model_reads_each_window_in_its_segments(
         expected.append(nats)
     assert [row["nats"] for row in rows] == pytest.approx(expected, rel=1e-5)
     plain = measure(
-        spec(window=window, stride=stride, max_tokens=1300), Subject(saved_model(tokenizer, tmp_path / "p"), tokens, 32)
+        spec(window=window, stride=stride, max_tokens=1300),
+        CausalLM(saved_model(tokenizer, tmp_path / "p"), tokens, 32),
     )[1]
     assert [row["nats"] for row in rows] != pytest.approx([row["nats"] for row in plain], rel=1e-5)
 
@@ -143,10 +144,10 @@ def test_a_recurrent_model_reads_each_window_in_its_segments(
 def test_how_windows_are_put_together_changes_nothing(
     model_folder: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch, batch_tokens: int, buffered: int
 ) -> None:
-    subject = Subject(model_folder, tokens, trained_length=32)
+    subject = CausalLM(model_folder, tokens, trained_length=32)
     _, expected = measure(spec(), subject)
     monkeypatch.setattr(perplexity, "BUFFERED", buffered)
-    _, rows = measure(spec(), Subject(model_folder, tokens, 32, batch_tokens))
+    _, rows = measure(spec(), CausalLM(model_folder, tokens, 32, batch_tokens))
     for row, other in zip(rows, expected, strict=True):
         assert row == other | {"nats": pytest.approx(other["nats"], rel=1e-6)}
 
@@ -236,7 +237,7 @@ def test_only_the_places_that_count_are_asked_for(window: int, stride: int) -> N
 
 
 def test_the_unigram_loss_is_the_entropy_of_the_scored_tokens(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, trained_length=32)
+    subject = CausalLM(model_folder, tokens, trained_length=32)
     for limit in (None, 1300):
         found, rows = measure(spec(max_tokens=limit), subject)
         documents = list(subject.split("valid").each_document())[: len(rows)]
@@ -248,13 +249,13 @@ def test_the_unigram_loss_is_the_entropy_of_the_scored_tokens(model_folder: Path
 def test_windows_default_to_the_trained_length_and_keep_to_learned_positions(
     tokenizer: Path, tokens: Path, tmp_path: Path
 ) -> None:
-    gpt2 = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, trained_length=100)
+    gpt2 = CausalLM(saved_model(tokenizer, tmp_path / "gpt2", "gpt2"), tokens, trained_length=100)
     found, _ = measure(spec(), gpt2)
     assert (found["window"], found["stride"]) == (64, 32)
 
 
 def test_a_limit_takes_whole_documents_and_says_nothing_per_byte(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, trained_length=32)
+    subject = CausalLM(model_folder, tokens, trained_length=32)
     found, rows = measure(spec(max_tokens=1), subject)
     assert found["splits"]["valid"]["documents"] == len(rows) == 1
     assert found["splits"]["valid"]["bits_per_byte"] is None

@@ -17,18 +17,19 @@ from safetensors.torch import load_file
 from support import learned_icae, saved_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from seedbed.contexts import Contexts
+from seedbed.config.fields import dump
+from seedbed.data.contexts import Contexts
+from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
-from seedbed.evaluate import evaluate, reconstruction, subject_of
-from seedbed.evaluate.icae_subject import IcaeSubject
 from seedbed.evaluate.intervals import bootstrap_mean
-from seedbed.evaluate.reconstruction import bleu, compared, decoded, measure, windows
-from seedbed.evaluation_config import Reconstruction
+from seedbed.evaluate.job import measured, subject_of
+from seedbed.evaluate.reconstruction import measure as reconstruction
+from seedbed.evaluate.reconstruction.config import Reconstruction
+from seedbed.evaluate.reconstruction.measure import bleu, compared, decoded, measure, windows
 from seedbed.files import read_json, sha256, write_json
-from seedbed.models.layouts import decoder_positions, encoder_positions, first_decoded
-from seedbed.models.shape import AE, LM, Shape
-from seedbed.plan import dump
-from seedbed.tokens import TokenSplit
+from seedbed.objectives.icae.geometry import AE, LM, Geometry
+from seedbed.objectives.icae.layouts import decoder_positions, encoder_positions, first_decoded
+from seedbed.objectives.icae.subject import IcaeSubject
 from seedbed.train.state import parameter_names
 
 EOS, FIRST, LAST = 2, 3, 299  # the end, and the ids that are no special tokens
@@ -55,11 +56,11 @@ def subject(base: Path, contexts: Path, tokenizer: Path, tmp_path: Path) -> Call
     """ICAEs as after some training, some keys of their runs changed; contexts of 24 tokens have two segments."""
 
     def made(init: Path = base, **changes: object) -> IcaeSubject:
-        objective = learned_icae(contexts, init, **changes)
+        objective = learned_icae(contexts, tokenizer, init, **changes)
         weights = {name: weight.detach() for weight, name in parameter_names(objective.loss_module).items()}
         run = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
         run.mkdir()
-        objective.export(run / "model", run / "model", tokenizer, weights)
+        objective.export(run / "model", run / "model", weights)
         return IcaeSubject(run, contexts)
 
     return made
@@ -84,7 +85,7 @@ class Plain:
 
     def __init__(self, subject: IcaeSubject, rate: int | None = None) -> None:
         self.facts = read_json(subject.folder / "icae.json")
-        self.shape = Shape.of(self.facts | ({"rate": rate} if rate else {}))
+        self.geometry = Geometry.of(self.facts | ({"rate": rate} if rate else {}))
         self.table = load_file(subject.folder / "memory.safetensors")["table"]
         self.encoder, self.decoder = (self.part(subject.folder, name) for name in ("encoder", "decoder"))
 
@@ -96,21 +97,23 @@ class Plain:
         return PeftModel.from_pretrained(model, folder / kept).eval().get_base_model() if kept else model
 
     def memory(self, context: np.ndarray) -> torch.Tensor:
-        size, found = self.shape.memory_tokens, []
-        for part in self.shape.parts(len(context)):
-            positions = encoder_positions(self.shape.layout, part, size, self.shape.rate)
+        size, found = self.geometry.memory_tokens, []
+        for part in self.geometry.parts(len(context)):
+            positions = encoder_positions(self.geometry.layout, part, size, self.geometry.rate)
             rows = [embedded(self.encoder, context[part.start : part.stop]), self.table[:size]]
             found.append(hidden(self.encoder, rows, positions)[-size:])
         return torch.cat(found)
 
     def asked(self, memory: torch.Tensor | None, task: str, length: int, ids: np.ndarray) -> torch.Tensor:
         """Logits [n, vocabulary] that ids [n] are predicted by, asked of the memory of a context of some length."""
-        shape, parts = self.shape, self.shape.parts(length)
-        asks = task == AE or shape.add_special_token_for_lm
-        places = [] if memory is None else decoder_positions(shape.layout, parts, shape.memory_tokens, shape.rate)
-        ask = first_decoded(shape.layout, parts, shape.memory_tokens, task == AE)
-        first = ask + 1 if asks or shape.layout != "default" else ask
-        special = [self.table[shape.memory_tokens + (task == LM)][None]] if asks else []
+        geometry, parts = self.geometry, self.geometry.parts(length)
+        asks = task == AE or geometry.add_special_token_for_lm
+        places = (
+            [] if memory is None else decoder_positions(geometry.layout, parts, geometry.memory_tokens, geometry.rate)
+        )
+        ask = first_decoded(geometry.layout, parts, geometry.memory_tokens, task == AE)
+        first = ask + 1 if asks or geometry.layout != "default" else ask
+        special = [self.table[geometry.memory_tokens + (task == LM)][None]] if asks else []
         rows = [*([] if memory is None else [memory]), *special, embedded(self.decoder, ids[:-1])]
         positions = [*places, *([ask] if asks else []), *range(first, first + len(ids) - 1)]
         return self.decoder.lm_head(hidden(self.decoder, rows, positions))[-len(ids) :]
@@ -122,7 +125,7 @@ class Plain:
     def row(self, window: np.ndarray, other: np.ndarray, length: int) -> dict[str, float]:
         """All figures of one sample, whose other memory is that of the context `other`."""
         context, after = window[:length], window[length:]
-        left = max(1, self.shape.leave_tokens_for_lm)
+        left = max(1, self.geometry.leave_tokens_for_lm)
         memory, ended = self.memory(context), np.append(context, EOS)
         return (
             figures("ae", "memory", self.asked(memory, AE, length, ended), ended)
@@ -166,7 +169,7 @@ def assert_rows(rows: list[dict], plain: Plain, texts: np.ndarray, length: int =
             expected = plain.row(text, texts[(place + 1) % len(texts)], length)
             assert set(row) == {"text", "length", "rate", "sample", "exact", *expected}
             assert {key: row[key] for key in expected} == pytest.approx(expected, abs=1e-5)
-            assert (row["length"], row["rate"], row["sample"]) == (length, plain.shape.rate, place)
+            assert (row["length"], row["rate"], row["sample"]) == (length, plain.geometry.rate, place)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +215,9 @@ def test_batches_do_not_change_the_result(
 ) -> None:
     made, sizes, scored = subject(lora=lora), [], reconstruction.scored
 
-    def counted(subject: IcaeSubject, shape: Shape, windows: np.ndarray, *rest: object) -> dict:
+    def counted(subject: IcaeSubject, geometry: Geometry, windows: np.ndarray, *rest: object) -> dict:
         sizes.append(len(windows))
-        return scored(subject, shape, windows, *rest)
+        return scored(subject, geometry, windows, *rest)
 
     monkeypatch.setattr(reconstruction, "scored", counted)
     asked = spec(generated=5, shown=5)
@@ -243,7 +246,7 @@ def test_bf16_keeps_to_fp32(subject: Callable) -> None:
 
 def test_an_icae_that_never_continued_is_not_asked_to(subject: Callable, tmp_path: Path) -> None:
     made = subject(lm_ratio=0)
-    found = evaluate("held", spec(), made, tmp_path / "held.json")
+    found = measured("held", spec(), made, tmp_path / "held.json")
     (setting,) = found["settings"]
     assert setting["lm"] == {view: {"loss": None, "accuracy": None} for view in ("memory", "full", "none")}
     assert setting["gain"]["continuation"] is None and setting["gain"]["none"]["mean"] != 0
@@ -372,7 +375,7 @@ def test_what_is_written_is_the_likeliest_each_time(subject: Callable, held_out:
         contexts = held_out(5, length=20)[:, :20]
         with torch.no_grad():
             expected = [Plain(made, rate).written(context) for context in contexts]
-        assert decoded(made, made.shape_at(rate, 20), contexts) == expected
+        assert decoded(made, made.geometry_at(rate, 20), contexts) == expected
         assert len({tuple(ids) for ids in expected}) > 1
 
 
@@ -487,8 +490,8 @@ def test_what_is_written_is_plain_and_names_what_was_measured(
     subject: Callable, contexts: Path, tmp_path: Path, changes: dict
 ) -> None:
     made, asked = subject(**changes), spec(generated=2, texts=["held-out", "random"])
-    measured = evaluate("held", asked, made, tmp_path / "held.json")
-    assert json.loads(json.dumps(measured, allow_nan=False)) == read_json(tmp_path / "held.json")
+    found = measured("held", asked, made, tmp_path / "held.json")
+    assert json.loads(json.dumps(found, allow_nan=False)) == read_json(tmp_path / "held.json")
     found = read_json(tmp_path / "held.json")
     assert (found["evaluation"], found["spec"]) == ("held", asked)
     assert found["data"] == {"path": str(contexts), "sha256": sha256(contexts / "index.json")}
@@ -516,7 +519,7 @@ def test_learned_positions_may_have_no_room_for_the_full_context(
     sizes = {"seq_len": 44, "continuation": 20, "rate": 12, "batch_tokens": 8 * 44, "layout": "default"}
     made = subject(gpt2, **sizes)
     asked = spec(lengths=[45, 44])
-    found = evaluate("held", asked, made, tmp_path / "held.json")
+    found = measured("held", asked, made, tmp_path / "held.json")
     longer, fitting = found["settings"]
     assert longer["lm"]["full"] == {"loss": None, "accuracy": None}
     assert fitting["lm"]["full"]["loss"] > 0 and longer["lm"]["memory"]["loss"] > 0 and longer["lm"]["none"]["loss"] > 0
@@ -558,10 +561,10 @@ def test_layouts_between_positions_are_measured(subject: Callable) -> None:
 
 def test_a_run_that_is_no_icae_is_told(model_folder: Path, contexts: Path, tmp_path: Path) -> None:
     shutil.copytree(model_folder, tmp_path / "lm" / "model")
-    assert told(IcaeSubject, tmp_path / "lm", contexts) == (
+    assert told(IcaeSubject.of_run, tmp_path / "lm", contexts) == (
         f"{tmp_path / 'lm'}: has no model/icae.json; expected the run of an in-context autoencoder"
     )
-    message = "a model without a run is no in-context autoencoder; expected the directory of a run"
+    message = f"{model_folder}: a model without a run is no in-context autoencoder; expected one of a run"
     assert told(subject_of, spec(), None, model_folder, contexts, 0) == message
 
 

@@ -8,14 +8,14 @@ from support import saved_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from seedbed.config import check
+from seedbed.config.fields import dump
+from seedbed.config.load import check
 from seedbed.errors import SeedbedError
-from seedbed.evaluate import evaluate
-from seedbed.evaluate.samples import FIGURES, measure
-from seedbed.evaluate.subject import Subject
-from seedbed.evaluation_config import Samples
+from seedbed.evaluate.job import measured
+from seedbed.evaluate.samples.config import Samples
+from seedbed.evaluate.samples.measure import FIGURES, measure
 from seedbed.files import read_json, sha256, sha256_of, write_json
-from seedbed.plan import dump
+from seedbed.objectives.lm.subject import CausalLM
 
 RAW = {"kind": "samples", "prompts": ["今天", "北京，"], "max_new_tokens": 12}
 SAMPLED = {"temperature": 0.8, "top_p": 0.95, "seed": 3}
@@ -28,7 +28,7 @@ def spec(**changes: object) -> dict:
 SPEC = spec()
 
 
-def greedy(subject: Subject, prompt: str, most: int) -> str:
+def greedy(subject: CausalLM, prompt: str, most: int) -> str:
     ids = [1, *subject.tokenizer(prompt).input_ids]
     made = []
     while len(made) < most and (not made or made[-1] != 2):
@@ -36,7 +36,7 @@ def greedy(subject: Subject, prompt: str, most: int) -> str:
     return subject.tokenizer.decode(made, skip_special_tokens=True)
 
 
-class Scripted(Subject):
+class Scripted(CausalLM):
     """Continues whatever it is asked with `script`, as far as it may, and keeps what it was asked."""
 
     script: list[int] = []
@@ -47,7 +47,7 @@ class Scripted(Subject):
 
 
 def test_each_token_is_the_likeliest(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, 32)
+    subject = CausalLM(model_folder, tokens, 32)
     _, rows = measure(SPEC, subject)
     assert [row["continuation"] for row in rows] == [greedy(subject, row["prompt"], 12) for row in rows]
     assert all(row["tokens"] == 12 or row["ended"] for row in rows)
@@ -66,7 +66,7 @@ def test_a_prompt_follows_what_the_model_saw_at_the_start_of_a_text(
 
 
 def test_every_prompt_is_continued_with_every_setting(model_folder: Path, tokens: Path) -> None:
-    result, rows = measure(spec(decoding=["greedy", SAMPLED, {}]), Subject(model_folder, tokens, 32))
+    result, rows = measure(spec(decoding=["greedy", SAMPLED, {}]), CausalLM(model_folder, tokens, 32))
     labels = ["greedy", "temperature 0.8, top-p 0.95, seed 3", "temperature 1.0, top-p 1.0, seed 0"]
     assert [setting["label"] for setting in result["settings"]] == labels
     assert [setting["decoding"] for setting in result["settings"]] == spec(decoding=["greedy", SAMPLED, {}])["decoding"]
@@ -78,9 +78,9 @@ def test_every_prompt_is_continued_with_every_setting(model_folder: Path, tokens
 
 
 def test_a_text_does_not_depend_on_the_others_in_the_list(model_folder: Path, tokens: Path) -> None:
-    subject = Subject(model_folder, tokens, 32)
+    subject = CausalLM(model_folder, tokens, 32)
     _, rows = measure(spec(decoding=["greedy", {"seed": 1}, SAMPLED], prompts=["中国", "今天"]), subject)
-    _, [alone] = measure(spec(decoding=[SAMPLED], prompts=["今天"]), Subject(model_folder, tokens, 32))
+    _, [alone] = measure(spec(decoding=[SAMPLED], prompts=["今天"]), CausalLM(model_folder, tokens, 32))
     assert rows[-1] == alone
 
 
@@ -108,7 +108,7 @@ def test_figures_are_of_the_n_grams_before_the_end(
 def test_means_are_of_the_samples_that_have_a_figure(model_folder: Path, tokens: Path) -> None:
     scripts = iter([[7, 7, 7], [], [7] * 5, [7, 8, 9, 10]])
 
-    class Several(Subject):
+    class Several(CausalLM):
         def continuation(self, ids: list[int], most: int, decoding: str | dict = "greedy") -> list[int]:
             return next(scripts)
 
@@ -123,7 +123,7 @@ def test_means_are_of_the_samples_that_have_a_figure(model_folder: Path, tokens:
 
 
 def test_learned_positions_are_not_left(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    subject = Subject(saved_model(tokenizer, tmp_path / "gpt2", "gpt2", n_positions=8), tokens, 8)
+    subject = CausalLM(saved_model(tokenizer, tmp_path / "gpt2", "gpt2", n_positions=8), tokens, 8)
     assert len(subject.tokenizer("abcdef").input_ids) == 6
     _, rows = measure(spec(prompts=["abc", "abcdef", "abcdefg", "今天记者报道企业改革人民工作"]), subject)
     assert [(row["tokens"], row["ended"]) for row in rows] == [(4, False), (1, False), (0, False), (0, False)]
@@ -155,7 +155,7 @@ def test_tabs_and_line_ends_of_a_text_stay_in_its_cell(
 ) -> None:
     subject = Scripted(model_folder, tokens, 32)
     subject.script = subject.tokenizer(text).input_ids
-    evaluate("samples", spec(max_new_tokens=99), subject, tmp_path / "samples.json")
+    measured("samples", spec(max_new_tokens=99), subject, tmp_path / "samples.json")
     with (tmp_path / "samples.tsv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, dialect="excel-tab"))
     assert [(row["prompt"], row["continuation"]) for row in rows] == [(prompt, text) for prompt in RAW["prompts"]]
@@ -192,7 +192,7 @@ def test_a_setting_has_defaults() -> None:
 def test_what_is_written_carries_the_identity_of_model_and_data(
     model_folder: Path, tokens: Path, tmp_path: Path
 ) -> None:
-    evaluate("samples", SPEC, Subject(model_folder, tokens, 32), tmp_path / "samples.json")
+    measured("samples", SPEC, CausalLM(model_folder, tokens, 32), tmp_path / "samples.json")
     found = read_json(tmp_path / "samples.json")
     assert found["model"]["sha256"]["model.safetensors"] == sha256(model_folder / "model.safetensors")
     assert found["data"] == {"prompts": sha256_of(SPEC["prompts"])}
@@ -205,7 +205,7 @@ def test_what_is_written_carries_the_identity_of_model_and_data(
 
 
 def test_a_model_with_too_small_a_vocabulary_is_told(tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    subject = Subject(model_folder_of(tokenizer, tmp_path), tokens, 32)
+    subject = CausalLM(model_folder_of(tokenizer, tmp_path), tokens, 32)
     with pytest.raises(SeedbedError, match="vocabulary of 200 is smaller than the 300"):
         subject.split("valid")
 

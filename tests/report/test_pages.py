@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from seedbed.files import read_json, read_jsonl, write_json, write_text
-from seedbed.report.gather import Gathered
+from seedbed.report.draw import INK, draw, plot_name, smoothed, write_svg
 from seedbed.report.pages import big, duration, exponential, milestones_page, number, paragraphs, percent, study_page
-from seedbed.report.plots import INK, draw, plot_name, smoothed, write_svg
-from seedbed.report.tables import study_table
+from seedbed.report.results import StudyResults
+from seedbed.report.table import study_table
 
 RUNS = {"a": 5.0, "a+optimizer.lr=<x>": 4.0}
 PLOTS = [
@@ -29,7 +29,7 @@ def distribution(mean: float) -> dict:
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Gathered:
+def study(tmp_path: Path) -> StudyResults:
     """Two runs with results as the other stages write them."""
     for run, loss in RUNS.items():
         folder = tmp_path / "runs" / run
@@ -71,7 +71,7 @@ def study(tmp_path: Path) -> Gathered:
     ]
     spec = {"name": "s", "date": "2026-01-02", "title": "Lernrate", "notes": ""}
     lists = {"variants": variants, "models": ["qwen"], "trunks": [], "evaluations": EVALUATIONS, "plots": PLOTS}
-    return Gathered({**spec, **lists}, tmp_path)
+    return StudyResults({**spec, **lists}, tmp_path)
 
 
 EVALUATIONS = {"ppl": "perplexity", "memory": "forgetting", "worth": "history", "quiz": "cmmlu", "said": "samples"}
@@ -135,7 +135,7 @@ RESULTS = {"ppl": perplexity(), "memory": forgetting(), "worth": history(), "qui
 
 
 @pytest.fixture
-def plots(study: Gathered, tmp_path: Path) -> Path:
+def plots(study: StudyResults, tmp_path: Path) -> Path:
     for plot in PLOTS:
         write_svg(draw(study, plot), tmp_path / "plots" / f"{plot_name(plot)}.svg")
     return tmp_path / "plots"
@@ -160,7 +160,7 @@ def test_plots_take_their_ink_from_the_page_and_keep_text(plots: Path) -> None:
         assert ("qwen" in svg) != path.stem.startswith("loss")
 
 
-def test_the_forgetting_plot_shows_curves_and_marks(study: Gathered) -> None:
+def test_the_forgetting_plot_shows_curves_and_marks(study: StudyResults) -> None:
     for axes in draw(study, {"kind": "forgetting", "evaluation": "memory"}).axes:
         copy, lm, *_ = axes.lines
         assert (list(copy.get_xdata()), list(copy.get_ydata())) == ([4, 8], [0.995, 0.5])
@@ -173,7 +173,7 @@ def test_the_forgetting_plot_shows_curves_and_marks(study: Gathered) -> None:
         assert [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1] == [24, 48]
 
 
-def test_the_history_plot_shows_both_losses_and_the_gain(study: Gathered) -> None:
+def test_the_history_plot_shows_both_losses_and_the_gain(study: StudyResults) -> None:
     losses, gains = draw(study, {"kind": "history", "evaluation": "worth"}).axes
     assert list(losses.lines[0].get_xdata()) == [1, 2, 3.5]
     assert [line.get_ydata()[0] for line in losses.lines[:2]] == [3.25, 4.0]
@@ -189,12 +189,12 @@ def test_plots_on_one_page_do_not_share_identifiers(plots: Path) -> None:
         assert used <= set(re.findall(r'\bid="([^"]+)"', svg))
 
 
-def test_a_plot_is_the_same_each_time(study: Gathered, plots: Path, tmp_path: Path) -> None:
+def test_a_plot_is_the_same_each_time(study: StudyResults, plots: Path, tmp_path: Path) -> None:
     write_svg(draw(study, PLOTS[0]), tmp_path / "again" / "loss-by-tokens.svg")
     assert (tmp_path / "again" / "loss-by-tokens.svg").read_text() == (plots / "loss-by-tokens.svg").read_text()
 
 
-def test_the_loss_plot_shows_the_logged_values(study: Gathered) -> None:
+def test_the_loss_plot_shows_the_logged_values(study: StudyResults) -> None:
     axes = draw(study, PLOTS[0]).axes[0]
     first = axes.lines[0]
     assert list(first.get_xdata()) == [10, 20, 30, 40]
@@ -207,7 +207,7 @@ def test_smoothing_is_a_running_mean() -> None:
     assert np.allclose(smoothed([1, 2, 3], 10), [1, 1.5, 2])
 
 
-def test_the_page_escapes_and_marks_what_it_shows(study: Gathered, plots: Path) -> None:
+def test_the_page_escapes_and_marks_what_it_shows(study: StudyResults, plots: Path) -> None:
     page = study_page(study, plots)
     assert "<script>" not in page
     assert "今天&lt;script&gt;" in page
@@ -230,7 +230,7 @@ def test_the_page_escapes_and_marks_what_it_shows(study: Gathered, plots: Path) 
     assert "above" in page
 
 
-def test_milestones_come_newest_first(study: Gathered) -> None:
+def test_milestones_come_newest_first(study: StudyResults) -> None:
     table = study_table(study)
     older, newer = study.spec | {"date": "2025-01-01", "title": "Older"}, study.spec | {"title": "Newer <i>"}
     page = milestones_page([(older, table), (newer, table)])
@@ -239,7 +239,7 @@ def test_milestones_come_newest_first(study: Gathered) -> None:
     assert "<td>qwen</td>" not in page
 
 
-def test_the_table_has_a_row_per_run_and_columns_by_evaluation(study: Gathered) -> None:
+def test_the_table_has_a_row_per_run_and_columns_by_evaluation(study: StudyResults) -> None:
     table = study_table(study)
     assert list(table["run"]) == [*RUNS, "qwen"]
     assert list(table["optimizer.lr"])[:2] == ["1", "<x>"]
@@ -252,9 +252,9 @@ def test_the_table_has_a_row_per_run_and_columns_by_evaluation(study: Gathered) 
     assert list(table["said.greedy.repetition"]) == [0.875] * 3
 
 
-def test_a_study_may_have_models_only(study: Gathered, tmp_path: Path) -> None:
+def test_a_study_may_have_models_only(study: StudyResults, tmp_path: Path) -> None:
     plot = {"kind": "forgetting", "evaluation": "memory"}
-    alone = Gathered(study.spec | {"variants": [], "plots": [plot]}, study.results)
+    alone = StudyResults(study.spec | {"variants": [], "plots": [plot]}, study.results)
     write_svg(draw(alone, plot), tmp_path / "alone" / f"{plot_name(plot)}.svg")
     assert "validation loss" not in study_page(alone, tmp_path / "alone")
     assert list(study_table(alone)["run"]) == ["qwen"]
@@ -271,7 +271,7 @@ def test_numbers_are_said_as_people_say_them() -> None:
     assert paragraphs("a\nb\n\n\n\nc\n") == ["a\nb", "c"]
 
 
-def test_what_was_trained_once_for_several_runs_is_told(study: Gathered, plots: Path) -> None:
+def test_what_was_trained_once_for_several_runs_is_told(study: StudyResults, plots: Path) -> None:
     assert "share their first steps" not in study_page(study, plots)
     for run in RUNS:
         path = study.results / "runs" / run / "summary.json"
@@ -281,7 +281,7 @@ def test_what_was_trained_once_for_several_runs_is_told(study: Gathered, plots: 
     assert "50 tokens in place of 80, 37.5% fewer" in study_page(study, plots)
 
 
-def test_loss_spikes_are_told(study: Gathered, plots: Path) -> None:
+def test_loss_spikes_are_told(study: StudyResults, plots: Path) -> None:
     path = study.results / "runs" / "a" / "summary.json"
     spikes = [
         {"step": 7, "loss": 9.25, "limit": 4.5, "back_to": 5, "skipped": 2},
@@ -328,7 +328,7 @@ def without_lm(one: dict) -> dict:
 
 
 @pytest.fixture
-def icae(study: Gathered) -> Callable[..., Gathered]:
+def icae(study: StudyResults) -> Callable[..., StudyResults]:
     """The same two runs as those of in-context autoencoders, with a result of `reconstruction` each."""
     for run, accuracy in zip(RUNS, (0.25, 0.75), strict=True):
         path = study.results / "runs" / run / "metrics.jsonl"
@@ -337,17 +337,17 @@ def icae(study: Gathered) -> Callable[..., Gathered]:
         lines = [first, *lines, last | {"valid_accuracy": accuracy}]
         write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
-    def made(*results: dict) -> Gathered:
+    def made(*results: dict) -> StudyResults:
         for run, result in zip(RUNS, results, strict=True):
             write_json(study.results / "evaluations" / run / "held.json", result)
-        return Gathered(
+        return StudyResults(
             study.spec | {"models": [], "evaluations": {"held": "reconstruction"}, "plots": CURVES}, study.results
         )
 
     return made
 
 
-def page_of(study: Gathered) -> str:
+def page_of(study: StudyResults) -> str:
     for plot in study.spec["plots"]:
         write_svg(draw(study, plot), study.results / "icae" / f"{plot_name(plot)}.svg")
     return study_page(study, study.results / "icae")
@@ -520,7 +520,7 @@ def test_the_first_token_of_a_continuation_is_always_left_out(icae: Callable) ->
 
 def test_a_study_may_have_no_evaluations(icae: Callable) -> None:
     study = icae(*[reconstruction(setting())] * 2)
-    alone = Gathered(study.spec | {"evaluations": {}, "plots": PLOTS[:1]}, study.results)
+    alone = StudyResults(study.spec | {"evaluations": {}, "plots": PLOTS[:1]}, study.results)
     page = page_of(alone)
     assert "Memory in place of the context" not in page and "1 min 15 s" in page
     assert not any(column.startswith("held") for column in study_table(alone))

@@ -31,5 +31,5 @@ def test_wishes_are_not_remembered(alone: Agreement) -> None:
 def test_one_rank_has_nothing_under_way(alone: Agreement) -> None:
     alone.exchange(True)
     assert alone.pending is None
-    alone.settle()
-    alone.settle()
+    alone.finish()
+    alone.finish()

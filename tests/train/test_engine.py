@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from support import inputs_of
 from training import MODEL, STEPS, Runs, learned, run_spec, store, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seedbed.files import read_json, read_jsonl
-from seedbed.objectives.lm import LanguageModelling
-from seedbed.train.engine import Trainer
-from seedbed.train.execution import Batching
+from seedbed.objectives.lm.objective import LanguageModelling
+from seedbed.train.engine import Engine
+from seedbed.train.execution import Execution
 from seedbed.train.state import load_weights
 
 
@@ -36,8 +37,8 @@ def test_the_summary_and_provenance_are_those_of_the_run(finished: Path) -> None
     assert list((finished / "tensorboard").glob("events.*"))
 
 
-def test_the_export_gives_the_logits_of_the_training_model(finished: Path, tokens: Path) -> None:
-    objective = LanguageModelling(run_spec(), tokens)
+def test_the_export_gives_the_logits_of_the_training_model(finished: Path, tokens: Path, tokenizer: Path) -> None:
+    objective = LanguageModelling(run_spec(), inputs_of(tokens, tokenizer))
     load_weights(objective.loss_module, load_file(store(finished) / f"step-{STEPS:08d}" / "weights.safetensors"))
     trained = objective.model
     exported = AutoModelForCausalLM.from_pretrained(finished / "model")
@@ -46,11 +47,11 @@ def test_the_export_gives_the_logits_of_the_training_model(finished: Path, token
         assert torch.equal(exported(ids).logits, trained.eval()(ids).logits)
 
 
-def test_validation_loss_is_that_of_the_exported_model(finished: Path, tokens: Path) -> None:
-    objective = LanguageModelling(run_spec(), tokens, finished / "model")
+def test_validation_loss_is_that_of_the_exported_model(finished: Path, tokens: Path, tokenizer: Path) -> None:
+    objective = LanguageModelling(run_spec(), inputs_of(tokens, tokenizer, finished / "model"))
     with torch.no_grad():
-        batch = objective.validation_batch(objective.validation())
-        loss = objective.evaluation(objective.loss_module.eval(), batch)["loss"]
+        batch = objective.validation_batch(objective.validation_numbers())
+        loss = objective.validate(objective.loss_module.eval(), batch)["loss"]
     assert read_json(finished / "summary.json")["valid_loss"] == pytest.approx(float(loss), abs=1e-5)
 
 
@@ -172,18 +173,18 @@ def test_other_optimizers_learn_and_go_on_exactly(runs: Runs, tmp_path: Path, na
     assert weights(runs.train(tmp_path / "killed", spec)) == weights(whole)
 
 
-def test_what_zero_shares_out_and_offloads_reaches_deepspeed(runs: Runs, tokens: Path, tmp_path: Path) -> None:
-    trainer = Trainer(runs.job(tmp_path / "run", run_spec(clip=2.0), zero_stage=2, offload="cpu"), rank=0, world=1)
-    trainer.objective, trainer.precision = LanguageModelling(run_spec(), tokens), "bf16"
-    trainer.batching = Batching(steps=1, per_step=8, micro_batch=2, processes=1)
-    config = trainer.deepspeed_config()
-    assert config["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu"}}
-    assert (config["gradient_accumulation_steps"], config["gradient_clipping"]) == (4, 2.0)
-    assert config["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+def test_what_zero_shares_out_and_offloads_reaches_deepspeed() -> None:
+    engine = Engine.__new__(Engine)  # what it tells DeepSpeed, without DeepSpeed
+    engine.execution, engine.stage, engine.clip = Execution(zero_stage=2, offload="cpu"), 2, 2.0
+    engine.accumulation = 4
+    settings = engine.settings(2, "bf16")
+    assert settings["zero_optimization"] == {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+    assert (settings["gradient_accumulation_steps"], settings["gradient_clipping"]) == (4, 2.0)
+    assert settings["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
 
 
-def test_compiling_replaces_what_computes_the_hidden_states(tokens: Path) -> None:
-    objective = LanguageModelling(run_spec(), tokens)
+def test_compiling_replaces_what_computes_the_hidden_states(tokens: Path, tokenizer: Path) -> None:
+    objective = LanguageModelling(run_spec(), inputs_of(tokens, tokenizer))
     before = dict(objective.loss_module.named_parameters())
     objective.compile()
     assert isinstance(objective.loss_module.backbone, torch._dynamo.OptimizedModule)

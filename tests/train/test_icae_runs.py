@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import icae_spec, saved_model
+from support import icae_spec, inputs_of, saved_model
 from training import STEPS, Runs, exported, learned, store
 from transformers import AutoModelForCausalLM
 
 from seedbed.files import read_json
-from seedbed.models.compressor import Compressor
-from seedbed.models.icae import ENCODER
-from seedbed.objectives.icae import Autoencoding, InContextAutoencoding
+from seedbed.objectives.icae.compressor import Compressor
+from seedbed.objectives.icae.model import ENCODER
+from seedbed.objectives.icae.objective import Autoencoding, InContextAutoencoding
 from seedbed.train.state import load_weights, parameter_names
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
@@ -55,7 +55,7 @@ def last_weights(out: Path) -> dict[str, torch.Tensor]:
 # --- what is learned --------------------------------------------------------------------------------------------------
 
 
-def test_every_step_is_logged_and_the_validation_falls(case: tuple, contexts: Path) -> None:
+def test_every_step_is_logged_and_the_validation_falls(case: tuple, contexts: Path, tokenizer: Path) -> None:
     out, spec, start = case
     lines = learned(out)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
@@ -64,8 +64,8 @@ def test_every_step_is_logged_and_the_validation_falls(case: tuple, contexts: Pa
     assert [line["step"] for line in validated] == [5, 10, 12]
     assert all(0.2 < line["valid_accuracy"] < 1 for line in validated)
     torch.manual_seed(spec["seed"])
-    made = InContextAutoencoding(spec, contexts, start.get("init"))
-    beginning = made.evaluation(made.loss_module.eval(), made.validation_batch(made.validation()))
+    made = InContextAutoencoding(spec, inputs_of(contexts, tokenizer, start.get("init")))
+    beginning = made.validate(made.loss_module.eval(), made.validation_batch(made.validation_numbers()))
     falling = [float(beginning["loss"]), *(line["valid_loss"] for line in validated)]
     assert falling == sorted(falling, reverse=True)
     summary = read_json(out / "summary.json")
@@ -98,7 +98,7 @@ def test_a_killed_run_ends_with_the_same_weights(runs: Runs, case: tuple, tmp_pa
     training.kill()
     assert not (out / "summary.json").exists()
     runs.train(out, spec, **start)
-    assert "goes on from step" in Path(f"{out}.log").read_text()
+    assert "resumes at step" in Path(f"{out}.log").read_text()
     assert exported(out) == exported(whole)
     assert learned(out) == learned(whole)
 
@@ -154,7 +154,7 @@ def test_adapters_go_on_at_other_zero_stages(
     training.reach(3)
     training.kill()
     runs.train(out, spec, init=base, **after)
-    assert "goes on from step" in Path(f"{out}.log").read_text()
+    assert "resumes at step" in Path(f"{out}.log").read_text()
     assert_same(out, steady)
 
 
@@ -183,9 +183,9 @@ def test_what_zero_shares_out_is_exported_whole(runs: Runs, tokenizer: Path, tmp
 # --- what it leaves ---------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_has_trained_weights_alone(case: tuple, contexts: Path) -> None:
+def test_a_checkpoint_has_trained_weights_alone(case: tuple, contexts: Path, tokenizer: Path) -> None:
     out, spec, start = case
-    made = InContextAutoencoding(spec, contexts, start.get("init"))
+    made = InContextAutoencoding(spec, inputs_of(contexts, tokenizer, start.get("init")))
     names = set(parameter_names(made.loss_module).values())
     weights = last_weights(out)
     assert set(weights) == names
@@ -198,17 +198,18 @@ def test_a_checkpoint_has_trained_weights_alone(case: tuple, contexts: Path) -> 
 def assert_validated_as_trained(runs: Runs, out: Path, spec: dict) -> None:
     """The validation loss of the export is that of the end of the training."""
     found = Compressor(out / "model")
-    made = InContextAutoencoding(spec, runs.contexts, None if not found.facts["base"] else found.find_base(None))
-    figures = made.evaluation(Autoencoding(found.model), made.validation_batch(made.validation()))
+    base = found.find_base(None) if found.facts["base"] else None
+    made = InContextAutoencoding(spec, inputs_of(runs.contexts, runs.tokenizer, base))
+    figures = made.validate(Autoencoding(found.model), made.validation_batch(made.validation_numbers()))
     summary = read_json(out / "summary.json")
     for name, value in figures.items():
         assert summary[f"valid_{name}"] == pytest.approx(float(value), rel=1e-5)
 
 
-def test_the_export_is_the_model_that_was_trained(runs: Runs, case: tuple, contexts: Path) -> None:
+def test_the_export_is_the_model_that_was_trained(runs: Runs, case: tuple, contexts: Path, tokenizer: Path) -> None:
     out, spec, start = case
     assert_validated_as_trained(runs, out, spec)
-    made = InContextAutoencoding(spec, contexts, start.get("init"))
+    made = InContextAutoencoding(spec, inputs_of(contexts, tokenizer, start.get("init")))
     load_weights(made.loss_module, last_weights(out))
     found = Compressor(out / "model")
     batch = made.validation_batch(range(4))

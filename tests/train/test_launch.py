@@ -11,21 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import ROOT, inputs_of
 from training import MODEL, learned, run_spec, store
 
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json
 from seedbed.train.execution import Execution
+from seedbed.train.job import Job
 from seedbed.train.launch import placed
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def command(tokens: Path, tokenizer: Path) -> Callable:
     def made(out: Path, spec: dict, *options: str) -> list[str]:
         script = [sys.executable, str(ROOT / "scripts" / "pretrain.py"), "--run", "small", "--spec", json.dumps(spec)]
-        paths = ["--tokens", str(tokens), "--tokenizer", str(tokenizer), "--out", str(out), "--log", str(out) + ".log"]
+        paths = ["--out", str(out), "--log", str(out) + ".log"]
+        paths += [f"--input={name}={path}" for name, path in inputs_of(tokens, tokenizer).items()]
         return [*script, *paths, "--threads", "2", *options]
 
     return made
@@ -37,13 +38,14 @@ def test_processes_are_chosen_by_devices_to_divide_the_batch(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     spec = run_spec(batch_tokens=32 * sequences)
-    assert placed(spec, Execution(processes=0, threads=2)).processes == chosen
+    job = Job("small", spec, Path("run"), execution=Execution(processes=0, threads=2))
+    assert placed(job).processes == chosen
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(SeedbedError, match="processes: found 4, but 2 GPUs are visible here"):
-        placed(run_spec(), Execution(processes=4))
+        placed(Job("small", run_spec(), Path("run"), execution=Execution(processes=4)))
 
 
 def test_two_ranks_under_the_agent_train_as_one(command: Callable, finished: Path, tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_a_signal_to_the_agent_of_two_ranks_saves_first(command: Callable, tmp_p
     process.send_signal(signal.SIGTERM)
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert "the same command goes on" in told
+    assert "the same command resumes it" in told
     assert "Traceback" not in told
     assert list(store(out).glob("step-*"))
 

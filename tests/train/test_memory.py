@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from seedbed.errors import SeedbedError
+from seedbed.objectives.contract import Sizes
 from seedbed.train.execution import Execution
 from seedbed.train.memory import advice, estimate, largest_that_fits, ran_out, running_out_told
 
@@ -41,17 +42,17 @@ def test_when_nothing_fits_it_is_told(sizes: list[int]) -> None:
 
 
 def test_the_estimate_counts_weights_gradients_moments_and_activations() -> None:
-    found = estimate(GIB, layers=8, width=1024, tokens=4096, execution=Execution())
+    found = estimate(Sizes(GIB, GIB, 8, 1024, 512), 8, Execution())
     assert found == {"weights and gradients": 8.0, "optimizer": 8.0, "activations": 34 / 32}
-    kept = estimate(GIB, 8, 1024, 4096, Execution(gradient_checkpointing=True))
+    kept = estimate(Sizes(GIB, GIB, 8, 1024, 512), 8, Execution(gradient_checkpointing=True))
     assert kept == found | {"activations": 4 / 32}
 
 
 @pytest.mark.parametrize(("stage", "weights", "optimizer"), [(0, 8, 8), (1, 8, 2), (2, 5, 2), (3, 2, 2)])
 def test_every_stage_of_zero_shares_out_more(stage: int, weights: float, optimizer: float) -> None:
-    found = estimate(GIB, 1, 1, 1, Execution(zero_stage=stage, processes=4))
+    found = estimate(Sizes(GIB, GIB, 1, 1, 1), 1, Execution(zero_stage=stage, processes=4))
     assert (found["weights and gradients"], found["optimizer"]) == (weights, optimizer)
-    alone = estimate(GIB, 1, 1, 1, Execution(zero_stage=stage))
+    alone = estimate(Sizes(GIB, GIB, 1, 1, 1), 1, Execution(zero_stage=stage))
     assert (alone["weights and gradients"], alone["optimizer"]) == (8, 8)
 
 

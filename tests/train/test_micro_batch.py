@@ -29,10 +29,10 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_largest_that_fits_is_found_once_and_remembered(runs: Runs, tmp_path: Path, tried: list[int]) -> None:
     job = runs.job(tmp_path / "run", run_spec(batch_tokens=16 * 32))
     job.store.mkdir(parents=True)
-    assert chosen_micro_batch(job, None, "bf16") == 4
+    assert chosen_micro_batch(job, None, None, "bf16") == 4
     assert tried and set(tried) <= {1, 2, 4, 8, 16}
     tried.clear()
-    assert chosen_micro_batch(job, None, "bf16") == 4
+    assert chosen_micro_batch(job, None, None, "bf16") == 4
     assert tried == []
 
 
@@ -40,12 +40,12 @@ def test_another_way_of_computing_is_another_search(runs: Runs, tmp_path: Path, 
     spec = run_spec(batch_tokens=16 * 32)
     job = runs.job(tmp_path / "run", spec)
     job.store.mkdir(parents=True)
-    chosen_micro_batch(job, None, "bf16")
+    chosen_micro_batch(job, None, None, "bf16")
     tried.clear()
-    assert chosen_micro_batch(runs.job(tmp_path / "run", spec, processes=8), None, "bf16") == 2
+    assert chosen_micro_batch(runs.job(tmp_path / "run", spec, processes=8), None, None, "bf16") == 2
     assert tried
 
 
 def test_what_the_execution_says_is_taken(runs: Runs, tmp_path: Path, tried: list[int]) -> None:
-    assert chosen_micro_batch(runs.job(tmp_path / "run", run_spec(), micro_batch=2), None, "fp32") == 2
+    assert chosen_micro_batch(runs.job(tmp_path / "run", run_spec(), micro_batch=2), None, None, "fp32") == 2
     assert tried == []

@@ -10,9 +10,9 @@ import pytest
 from training import STEPS, Runs, learned, run_spec, store, weights
 
 from seedbed.files import read_json
+from seedbed.plan.trunks import trunk_at
 from seedbed.train.checkpoints import step_of
 from seedbed.train.metrics import whole_lines
-from seedbed.trunks import trunk_at
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -31,7 +31,7 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert not (out / "summary.json").exists()
     assert list(store(out).glob("step-*"))
     runs.train(out, spec, **options)
-    assert "goes on from step" in Path(f"{out}.log").read_text()
+    assert "resumes at step" in Path(f"{out}.log").read_text()
     assert weights(out) == weights(whole)
     assert learned(out) == learned(whole)
     assert read_json(out / "summary.json")["identity"] == read_json(whole / "summary.json")["identity"]
@@ -80,7 +80,7 @@ def test_a_signal_saves_before_it_ends(runs: Runs, tmp_path: Path, processes: in
     assert [rank.exitcode for rank in training.ranks] == [1] * processes
     (saved,) = store(out).glob("step-*")
     step = step_of(saved)
-    assert f"stopped by a signal after step {step}; the same command goes on" in training.messages
+    assert f"stopped by a signal after step {step}; the same command resumes it" in training.messages
     assert "Traceback" not in training.messages
     assert step < 2000
     assert [line["step"] for line in whole_lines(store(out) / "metrics.jsonl")] == list(range(1, step + 1))
@@ -104,7 +104,7 @@ def test_it_goes_on_on_other_processes_and_zero_stages(
     training.reach(6)
     training.kill()
     runs.train(out, run_spec(), **after)
-    assert "goes on from step" in Path(f"{out}.log").read_text()
+    assert "resumes at step" in Path(f"{out}.log").read_text()
     for one, two in zip(learned(finished), learned(out), strict=True):
         assert one == pytest.approx(two, rel=1e-3)
 
@@ -134,7 +134,7 @@ def test_a_longer_budget_continues_a_finished_run(runs: Runs, tmp_path: Path, sc
     runs.train(out, long)
     whole = runs.train(tmp_path / "whole", long)
     kept = {"constant": 13, "wsd": 6}[schedule["kind"]]
-    assert f"goes on from step {kept}" in Path(f"{out}.log").read_text()
+    assert f"resumes at step {kept}" in Path(f"{out}.log").read_text()
     assert weights(out) == weights(whole)
     assert learned(out) == learned(whole)
     assert read_json(out / "summary.json")["own_tokens"] == (26 - kept) * 256

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from training import Runs, learned, run_spec, weights
 
+from seedbed.data.tokens import TokenSplit, Windows
 from seedbed.files import read_json
-from seedbed.tokens import TokenSplit, Windows
 
 SPIKES = {"window": 8, "quantile": 0.5, "factor": 1.15, "every": 10, "max_rollbacks": 1}
 SPOILED = 26  # the batch that is noise

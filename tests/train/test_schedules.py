@@ -5,8 +5,8 @@ from math import cos, inf, nan, pi
 import pytest
 import torch
 
-from seedbed.plan import dump
-from seedbed.run_config import WSD, Constant, Cosine, Linear
+from seedbed.config.fields import dump
+from seedbed.config.run import WSD, Constant, Cosine, Linear
 from seedbed.train.schedules import after_validation, lr_ratio, plateau_start, stable_until, trunk
 
 STEPS = 100

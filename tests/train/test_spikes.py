@@ -3,8 +3,8 @@ from math import inf, nan
 
 import pytest
 
-from seedbed.plan import dump
-from seedbed.run_config import Spikes
+from seedbed.config.fields import dump
+from seedbed.config.run import Spikes
 from seedbed.train.spikes import after_rollback, calm, find_spike, quantile, watch_start, way_back
 
 

@@ -11,15 +11,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from seedbed.cli import reporting
+from seedbed.config.fields import without
 from seedbed.files import read_jsonl, sha256
-from seedbed.plan import dump, training_spec, without
-from seedbed.run_config import LanguageModelRun
+from seedbed.objectives.lm.config import LanguageModelRun
 from seedbed.train.execution import Execution
-from seedbed.train.launch import Job, pretrain, publish
+from seedbed.train.job import Job
+from seedbed.train.launch import pretrain, publish
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["seedbed.train.engine", "deepspeed", "torch.utils.tensorboard", "transformers.models.llama", "peft"]
+    ["seedbed.train.trainer", "deepspeed", "torch.utils.tensorboard", "transformers.models.llama", "peft"]
 )
 
 MODEL = {
@@ -46,7 +47,7 @@ def run_spec(**changes: object) -> dict:
         "validation": {"every": 5, "tokens": 1000},
         "log_every": 1,
     }
-    return training_spec(dump(LanguageModelRun.model_validate(fields | changes)))
+    return LanguageModelRun.model_validate(fields | changes).spec()
 
 
 @dataclass
@@ -98,10 +99,11 @@ class Runs:
     contexts: Path | None = None
 
     def job(self, out: Path, spec: dict, **options: object) -> Job:
-        fields = {key: options.pop(key) for key in ("init", "trunk", "until") if key in options}
-        execution = Execution(**{"threads": 1} | options)
+        inputs = {key: options.pop(key) for key in ("init", "trunk") if key in options}
         data = self.contexts if spec["objective"] == "icae" else self.tokens
-        return Job("small", spec, data, self.tokenizer, out, execution=execution, **fields)
+        inputs |= {"tokens": data / "index.json", "tokenizer": self.tokenizer / "tokenizer.json"}
+        until = options.pop("until", None)
+        return Job("small", spec, out, inputs, until, Execution(**{"threads": 1} | options))
 
     def start(self, out: Path, spec: dict, **options: object) -> Training:
         job = self.job(out, spec, **options)

@@ -175,7 +175,7 @@ def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
     assert not (run / "summary.json").exists()
     done = project.run(*options)
     assert done.returncode == 0, done.stdout
-    assert "goes on from step" in done.stdout
+    assert "resumes at step" in done.stdout
     assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == list(range(1, 401))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support import changed
 
-from seedbed.evaluate.questions import DEMONSTRATION
+from seedbed.evaluate.cmmlu.questions import DEMONSTRATION
 
 PAGES = {"render_table": 1, "render_plots": 1, "render_study": 1, "render_milestones": 1}
 MEASURE = {"evaluate": 10, **PAGES}
@@ -58,11 +58,11 @@ FILES = [
     ("seedbed/train/engine.py", {}),
     ("scripts/build_tokens.py", {"build_tokens": 1, **TRAIN}),
     ("scripts/evaluate.py", MEASURE),
-    ("seedbed/evaluate/samples.py", {"evaluate": 2, **PAGES}),
-    ("seedbed/report/plots.py", {"render_plots": 1, "render_study": 1}),
+    ("seedbed/evaluate/samples/measure.py", {"evaluate": 2, **PAGES}),
+    ("seedbed/report/draw.py", {"render_plots": 1, "render_study": 1}),
     ("seedbed/report/templates/style.css", {"render_study": 1, "render_milestones": 1}),
     ("envs/seedbed.yaml", {}),
-    ("seedbed/evaluate/contamination.py", {"find_contamination": 1, "evaluate": 2, **PAGES}),
+    ("seedbed/evaluate/cmmlu/contamination.py", {"find_contamination": 1, "evaluate": 2, **PAGES}),
     ("source/texts.jsonl", CORPUS),
 ]
 

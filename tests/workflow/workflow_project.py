@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from support import ROOT
 
-ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "scripts", "seedbed", "profiles", "envs", "config.yaml")
 
 CONFIG = {

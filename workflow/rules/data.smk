@@ -5,6 +5,33 @@
 #        the same form as contexts/<contexts>/<tokenizer>/ (config `contexts`).
 
 
+def downloaded(wildcards):
+    """The file that a package or url source is downloaded to; other sources have none."""
+    source = PLAN.config.corpora[wildcards.corpus].source
+    return f"{RESULTS}/downloads/{source.file_name}" if hasattr(source, "sha256") else []
+
+
+def corpus_files(wildcards):
+    """The files of a corpus whose source is local, and those of its splits that have local sources of their own."""
+    corpus = PLAN.config.corpora[wildcards.corpus]
+    sources = {"source": corpus.source, "split.valid": corpus.split.valid, "split.test": corpus.split.test}
+    local = {key: source.files for key, source in sources.items() if hasattr(source, "files")}
+    return [path for key, files in local.items() for path in watched(f"corpora.{wildcards.corpus}.{key}", files)]
+
+
+def download_spec(wildcards):
+    """The source that is downloaded to this file, as a corpus with nothing else; corpora may share one."""
+    sources = [corpus.source for corpus in PLAN.config.corpora.values() if hasattr(corpus.source, "sha256")]
+    source, *_ = [source for source in sources if source.file_name == wildcards.file]
+    return canonical_json({"source": source.model_dump(mode="json", exclude={"member"})})
+
+
+def corpus_of_contexts(wildcards):
+    """Statistics of the corpus that contexts are taken from; controls have none."""
+    corpus = getattr(PLAN.config.contexts[wildcards.contexts], "corpus", None)
+    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
+
+
 rule download:
     output:
         file=f"{RESULTS}/downloads/{{file}}",
@@ -16,10 +43,11 @@ rule download:
         "../../envs/seedbed.yaml"
     params:
         spec=download_spec,
+        script=lambda wildcards, output: code("scripts/download.py"),
     message:
         "Downloading {wildcards.file}"
     shell:
-        "python scripts/download.py"
+        "python {params.script:q}"
         " --corpus {wildcards.file:q}"
         " --spec {params.spec:q}"
         " --out {output.file:q}"
@@ -28,7 +56,7 @@ rule download:
 
 rule build_corpus:
     input:
-        script="scripts/build_corpus.py",
+        script=ancient(code("scripts/build_corpus.py")),
         downloaded=downloaded,
         files=corpus_files,
     output:
@@ -57,7 +85,7 @@ rule build_corpus:
 
 rule build_tokens:
     input:
-        script="scripts/build_tokens.py",
+        script=ancient(code("scripts/build_tokens.py")),
         corpus=f"{RESULTS}/corpora/{{corpus}}/stats.json",
         tokenizer=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer.json",
     output:
@@ -83,7 +111,7 @@ rule build_tokens:
 
 rule build_contexts:
     input:
-        script="scripts/build_contexts.py",
+        script=ancient(code("scripts/build_contexts.py")),
         corpus=corpus_of_contexts,
         tokenizer=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer.json",
     output:

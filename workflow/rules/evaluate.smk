@@ -1,14 +1,57 @@
 # Measuring models.
 #
-# Takes: a run, or a model that was trained elsewhere, with the tokens to measure it on (config `evaluations`, `models`).
+# Takes: a run, or an external model, with the tokens to measure it on (config `evaluations`, `models`).
 # Gives: evaluations/<run or model>/<evaluation>.json with the figures and .tsv with the rows behind them.
-#        models/<model>/: the files of a model that was trained elsewhere.
+#        models/<model>/: the files of an external model.
 #        contamination/<evaluation>/<corpus>.json: which questions occur in a training corpus.
+
+
+def model_of(wildcards):
+    """The model of a run, or an external one."""
+    if wildcards.subject in PLAN.external:
+        return f"{RESULTS}/models/{wildcards.subject}"
+    return f"{RESULTS}/runs/{wildcards.subject}/model"
+
+
+def run_of(wildcards):
+    """What a run says of itself; an external model says nothing."""
+    return [] if wildcards.subject in PLAN.external else f"{RESULTS}/runs/{wildcards.subject}/run.json"
+
+
+def evaluation_inputs(wildcards):
+    """What an evaluation of a run or model reads besides it, by name."""
+    evaluation = PLAN.config.evaluations[wildcards.evaluation]
+    found = evaluation.inputs(wildcards.evaluation, wildcards.subject, PLAN)
+    return {
+        name: [f"{RESULTS}/{path}" for path in ([paths] if isinstance(paths, str) else paths)]
+        for name, paths in found.items()
+    }
+
+
+def what_is_measured(wildcards, input):
+    """The option that says so."""
+    return f"--run {Path(input.run).parent}" if input.run else f"--model {input.model}"
+
+
+def evaluation_code(wildcards):
+    """The module that measures this kind of evaluation."""
+    return code(f"seedbed/evaluate/{PLAN.config.evaluations[wildcards.evaluation].kind}/measure.py")
+
+
+def evaluation_files(wildcards):
+    """The local files that an evaluation reads, such as its questions."""
+    files = PLAN.config.evaluations[wildcards.evaluation].files()
+    return watched(f"evaluations.{wildcards.evaluation}", files) if files else []
+
+
+def model_files(wildcards):
+    """The files of a model that is taken from a directory."""
+    return files_in(PLAN.external[wildcards.model].from_)
 
 
 rule fetch_model:
     input:
-        script="scripts/fetch_model.py",
+        script=code("scripts/fetch_model.py"),
         files=model_files,
     output:
         model=directory(f"{RESULTS}/models/{{model}}"),
@@ -32,8 +75,8 @@ rule fetch_model:
 
 rule find_contamination:
     input:
-        script="scripts/find_contamination.py",
-        code="seedbed/evaluate/contamination.py",
+        script=code("scripts/find_contamination.py"),
+        code=code("seedbed/evaluate/cmmlu/contamination.py"),
         files=evaluation_files,
         corpus=f"{RESULTS}/corpora/{{corpus}}/stats.json",
     output:
@@ -47,7 +90,7 @@ rule find_contamination:
         "../../envs/seedbed.yaml"
     threads: 16
     params:
-        spec=lambda wildcards: canonical_json(PLAN.contamination_spec(wildcards.evaluation)),
+        spec=lambda wildcards: canonical_json(specs.contamination_spec(PLAN, wildcards.evaluation)),
     message:
         "Looking for the questions of {wildcards.evaluation} in the corpus {wildcards.corpus}"
     shell:
@@ -62,13 +105,12 @@ rule find_contamination:
 
 rule evaluate:
     input:
-        script="scripts/evaluate.py",
+        unpack(evaluation_inputs),
+        script=code("scripts/evaluate.py"),
         code=evaluation_code,
         files=evaluation_files,
         model=model_of,
         run=run_of,
-        tokens=tokens_measured,
-        contamination=contamination_of,
     output:
         json=report(
             f"{RESULTS}/evaluations/{{subject}}/{{evaluation}}.json",
@@ -90,6 +132,7 @@ rule evaluate:
     params:
         spec=spec("evaluation"),
         what=what_is_measured,
+        inputs=named_inputs,
     message:
         "Measuring {wildcards.evaluation} of {wildcards.subject}"
     shell:
@@ -97,6 +140,7 @@ rule evaluate:
         " --evaluation {wildcards.evaluation:q}"
         " --spec {params.spec:q}"
         " {params.what}"
+        " {params.inputs}"
         " --out {output.json:q}"
         " --batch-tokens {resources.batch_tokens}"
         " --threads {threads}"

@@ -4,10 +4,32 @@
 # Gives: studies/<study>/{table.tsv,plots/}.
 
 
+def study_part(*parts):
+    """A params function: a study with those parts that a rule reads, as JSON."""
+
+    def of(wildcards):
+        return canonical_json(specs.study_spec(PLAN, wildcards.study, parts))
+
+    return of
+
+
+def results_of(*files):
+    """An input function: these files of every run of a study, and the evaluations of its runs and models."""
+
+    def of(wildcards):
+        runs = [variant.run for variant in PLAN.studies[wildcards.study]]
+        subjects, names = PLAN.subjects(wildcards.study), PLAN.config.studies[wildcards.study].evaluate
+        paths = [f"{RESULTS}/runs/{run}/{file}" for run in runs for file in files]
+        paths += [trunk_folder(PLAN.trunks_by_name[name]) for name in PLAN.study_trunks(wildcards.study)]
+        return paths + [f"{RESULTS}/evaluations/{subject}/{name}.json" for subject in subjects for name in names]
+
+    return of
+
+
 rule render_table:
     input:
-        script="scripts/render_table.py",
-        code="seedbed/report/tables.py",
+        script=code("scripts/render_table.py"),
+        code=code("seedbed/report/table.py"),
         results=results_of("summary.json"),
     output:
         table=report(
@@ -39,8 +61,8 @@ rule render_table:
 
 rule render_plots:
     input:
-        script="scripts/render_plots.py",
-        code="seedbed/report/plots.py",
+        script=code("scripts/render_plots.py"),
+        code=code("seedbed/report/draw.py"),
         results=results_of("metrics.jsonl"),
     output:
         plots=report(

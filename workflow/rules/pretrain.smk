@@ -1,19 +1,49 @@
 # Training on DeepSpeed.
 #
-# Takes: tokens or contexts, a tokenizer, and what `init` names (config `runs` and the variants of `studies`).
+# Takes: what a run says it reads (tokens or contexts, a tokenizer), and what `init` names (config `runs` and the variants
+#        of `studies`).
 # Gives: runs/<run>/{run.json,metrics.jsonl,model/,summary.json}; TensorBoard events and checkpoints lie beside them.
 #        trunks/<common part>/<step>/: the first updates of several runs, trained once; a checkpoint with its metrics.
 #
 # The script is no input, so that editing it retrains nothing. Checkpoints are no output, because outputs are deleted
-# before a job: a job that starts again goes on from the last one, or only publishes what is finished.
+# before a job: a job that starts again resumes from the last one, or only publishes what is finished.
+
+
+def trunk_folder(trunk):
+    """Where a trunk lies; nowhere if there is none."""
+    return f"{RESULTS}/trunks/{trunk.name}" if trunk else []
+
+
+def inputs_of(run):
+    """What a run reads, by name: what its objective names, and what it starts from."""
+    run = PLAN.runs[run]
+    inputs = {name: f"{RESULTS}/{path}" for name, path in run.inputs().items()}
+    if run.init:
+        trunk = trunk_folder(PLAN.initial_trunk(run.init))
+        inputs["init"] = trunk or f"{RESULTS}/runs/{run.init.run}/model"
+    return inputs
+
+
+def run_inputs(wildcards):
+    """What a run reads, and the trunk that it grows from, if it shares one."""
+    trunk = PLAN.trunks.get(wildcards.run)
+    return inputs_of(wildcards.run) | ({"trunk": trunk_folder(trunk)} if trunk else {})
+
+
+def trunk_inputs(wildcards):
+    """What the runs that share a trunk read, and the trunk before it, if there is one."""
+    trunk = PLAN.trunks_by_name[f"{wildcards.trunk}/{wildcards.step}"]
+    before = {"trunk": trunk_folder(trunk.before)} if trunk.before else {}
+    return inputs_of(PLAN.grown_from(trunk)[0]) | before
+
+
+def trunk_spec(wildcards):
+    return canonical_json(specs.trunk_spec(PLAN, f"{wildcards.trunk}/{wildcards.step}"))
 
 
 rule pretrain:
     input:
-        tokens=tokens_of,
-        tokenizer=tokenizer_of_run,
-        init=initial_model,
-        trunk=trunk_of_run,
+        unpack(run_inputs),
     output:
         run=f"{RESULTS}/runs/{{run}}/run.json",
         metrics=f"{RESULTS}/runs/{{run}}/metrics.jsonl",
@@ -39,18 +69,17 @@ rule pretrain:
     params:
         spec=spec("run"),
         name=lambda wildcards: wildcards.run,
-        begin=beginning,
+        inputs=named_inputs,
         until="",
         out=lambda wildcards, output: str(Path(output[0]).parent),
+        script=lambda wildcards, output: code("scripts/pretrain.py"),
     message:
         "Training {wildcards.run}"
     shell:
-        "python scripts/pretrain.py"
+        "python {params.script:q}"
         " --run {params.name:q}"
         " --spec {params.spec:q}"
-        " --tokens $(dirname {input.tokens:q})"
-        " --tokenizer $(dirname {input.tokenizer:q})"
-        " {params.begin}"
+        " {params.inputs}"
         " {params.until}"
         " --out {params.out:q}"
         " --processes {resources.processes}"
@@ -68,10 +97,7 @@ rule pretrain:
 
 use rule pretrain as pretrain_trunk with:
     input:
-        tokens=trunk_tokens,
-        tokenizer=trunk_tokenizer,
-        init=trunk_init,
-        trunk=trunk_before,
+        unpack(trunk_inputs),
     output:
         state=directory(f"{RESULTS}/trunks/{{trunk}}/{{step}}"),
     log:
@@ -81,8 +107,9 @@ use rule pretrain as pretrain_trunk with:
     params:
         spec=trunk_spec,
         name=lambda wildcards: f"trunk-{wildcards.trunk}",
-        begin=beginning,
+        inputs=named_inputs,
         until=lambda wildcards: f"--until {wildcards.step}",
         out=lambda wildcards, output: str(Path(output[0]).parent),
+        script=lambda wildcards, output: code("scripts/pretrain.py"),
     message:
         "Training the first {wildcards.step} steps of several runs"

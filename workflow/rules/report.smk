@@ -6,16 +6,16 @@
 
 rule render_study:
     input:
-        script="scripts/render_study.py",
+        script=code("scripts/render_study.py"),
         code=[
-            "seedbed/report/pages.py",
-            "seedbed/report/templates/study.html",
+            code("seedbed/report/pages.py"),
+            code("seedbed/report/templates/study.html"),
             *expand(
-                "seedbed/report/templates/evaluations/{kind}.html",
+                code("seedbed/report/templates/evaluations/{kind}.html"),
                 kind=["perplexity", "forgetting", "history", "cmmlu", "samples", "reconstruction"],
             ),
-            "seedbed/report/templates/base.html",
-            "seedbed/report/templates/style.css",
+            code("seedbed/report/templates/base.html"),
+            code("seedbed/report/templates/style.css"),
         ],
         plots=f"{RESULTS}/studies/{{study}}/plots",
         results=results_of("summary.json", "run.json"),
@@ -50,12 +50,12 @@ rule render_study:
 
 rule render_milestones:
     input:
-        script="scripts/render_milestones.py",
+        script=code("scripts/render_milestones.py"),
         code=[
-            "seedbed/report/pages.py",
-            "seedbed/report/templates/milestones.html",
-            "seedbed/report/templates/base.html",
-            "seedbed/report/templates/style.css",
+            code("seedbed/report/pages.py"),
+            code("seedbed/report/templates/milestones.html"),
+            code("seedbed/report/templates/base.html"),
+            code("seedbed/report/templates/style.css"),
         ],
         tables=expand(f"{RESULTS}/studies/{{study}}/table.tsv", study=PLAN.studies),
     output:
@@ -71,7 +71,7 @@ rule render_milestones:
     conda:
         "../../envs/seedbed.yaml"
     params:
-        specs=lambda wildcards: canonical_json(PLAN.study_specs(("date", "title", "notes"))),
+        specs=lambda wildcards: canonical_json(specs.study_specs(PLAN, ("date", "title", "notes"))),
         results=lambda wildcards: RESULTS,
     message:
         "Writing the milestones"

@@ -4,9 +4,20 @@
 # Gives: tokenizers/<tokenizer>/{tokenizer.json,tokenizer_config.json,stats.json}, which transformers loads.
 
 
+def tokenizer_files(wildcards):
+    """The files of a tokenizer that is taken from a directory."""
+    return files_in(getattr(PLAN.tokenizers[wildcards.tokenizer], "from_", ""))
+
+
+def training_corpus(wildcards):
+    """Statistics of the corpus that a tokenizer is trained on; a foreign one needs none."""
+    corpus = getattr(PLAN.tokenizers[wildcards.tokenizer], "corpus", None)
+    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
+
+
 rule build_tokenizer:
     input:
-        script="scripts/build_tokenizer.py",
+        script=ancient(code("scripts/build_tokenizer.py")),
         corpus=training_corpus,
         files=tokenizer_files,
     output:

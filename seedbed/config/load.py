@@ -1,0 +1,80 @@
+"""The whole configuration: `load` reads one from a file, and turns a mistake into one line.
+
+The JSON schema under `workflow/schemas/` is generated from these classes.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from seedbed.config.fields import Name, Strict
+from seedbed.config.messages import validated
+from seedbed.config.study import Study
+from seedbed.data.config import ContextSource, Corpus, Tokenizer
+from seedbed.errors import SeedbedError, choices
+from seedbed.evaluate import EVALUATIONS
+from seedbed.models.config import Model
+from seedbed.objectives import OBJECTIVES
+
+DEFAULT_OBJECTIVE = "lm"
+
+
+def objective_of(run: Any) -> Any:
+    """What a run learns, of a mapping or a run."""
+    return run.get("objective", DEFAULT_OBJECTIVE) if isinstance(run, dict) else getattr(run, "objective", None)
+
+
+def known_objective(run: Any) -> Any:
+    if isinstance(run, dict) and (found := objective_of(run)) not in OBJECTIVES:
+        raise ValueError(f"objective: found {found!r}{choices(found, OBJECTIVES)}")
+    return run
+
+
+AnyRun = Annotated[
+    Union[tuple(Annotated[kind, Tag(f"<{name}>")] for name, kind in OBJECTIVES.items())],  # noqa: UP007
+    Discriminator(lambda run: f"<{objective_of(run) or DEFAULT_OBJECTIVE}>"),
+    BeforeValidator(known_objective),
+]
+Evaluation = Annotated[Union[tuple(EVALUATIONS.values())], Field(discriminator="kind")]  # noqa: UP007
+
+
+def plain_path(path: str) -> str:
+    """A directory that can stand in a rule and in a shell line as it is."""
+    if not re.fullmatch(r"[\w./+=,@-]+", path) or path.startswith("-"):
+        raise ValueError("expected a directory with letters, digits and ./_+=,@- only")
+    return path
+
+
+class Config(Strict):
+    """The whole configuration of a workflow."""
+
+    results: Annotated[str, AfterValidator(plain_path)] = "results"
+    corpora: dict[Name, Corpus] = {}
+    tokenizers: dict[Name, Tokenizer] = {}
+    contexts: dict[Name, ContextSource] = {}
+    models: dict[Name, Model] = {}
+    runs: dict[Name, AnyRun] = {}
+    evaluations: dict[Name, Evaluation] = {}
+    studies: dict[Name, Study] = {}
+
+
+def load(path: Path | str) -> Config:
+    """Read and check a configuration file.
+
+    Raises SeedbedError with one line when the file is missing, is not YAML or does not fit.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SeedbedError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SeedbedError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return check(raw or {})
+
+
+def check(raw: dict) -> Config:
+    """Validate a configuration that is already a mapping, as Snakemake hands it over."""
+    return validated(Config, raw, "config")

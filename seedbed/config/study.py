@@ -1,0 +1,56 @@
+"""What a user may write of a study: what to compare, how it is measured and shown."""
+
+from datetime import date as Date
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from seedbed.config.fields import Name, Positive, Strict
+from seedbed.evaluate import EVALUATIONS
+
+# By the kind of a plot, the kind of evaluation that it shows.
+PLOTS = {plot: kind for kind, evaluation in EVALUATIONS.items() for plot in evaluation.plots}
+
+
+class LossPlot(Strict):
+    """Training loss of every run against what it cost."""
+
+    kind: Literal["loss"]
+    x: Literal["tokens", "steps", "seconds"] = "tokens"
+    smooth: Annotated[Positive, Field(le=1000)] = 1
+    log: bool = False
+
+
+class EvaluationPlot(Strict):
+    """The figure of one evaluation, with every run and model of the study in it."""
+
+    kind: Literal[tuple(PLOTS)]
+    evaluation: Name
+
+
+Plot = Annotated[LossPlot | EvaluationPlot, Field(discriminator="kind")]
+
+
+class Study(Strict):
+    """What to compare: `base` with what to `vary`, or a list of `runs`; and external `models`."""
+
+    date: Date
+    title: str
+    notes: str = ""
+    base: Name | None = None
+    vary: dict[str, list[Any] | dict[Name, Any]] = {}
+    runs: list[Name] = []
+    models: list[Name] = []
+    evaluate: list[Name] = []
+    plots: list[Plot] = []
+
+    @model_validator(mode="after")
+    def has_runs(self) -> "Study":
+        if self.base and self.runs or not (self.base or self.runs or self.models):
+            raise ValueError("expected either base (with vary) or runs, or models alone")
+        if self.vary and not self.base:
+            raise ValueError("vary needs a base run")
+        for key, values in self.vary.items():
+            if not values:
+                raise ValueError(f"vary.{key}: expected at least one value")
+        return self

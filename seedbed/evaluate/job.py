@@ -1,0 +1,68 @@
+"""One evaluation: a run or a model is opened, measured, and what was found is written."""
+
+import csv
+import time
+from pathlib import Path
+
+from seedbed.evaluate import EVALUATIONS
+from seedbed.files import replacing, write_json
+from seedbed.objectives import OBJECTIVES
+from seedbed.registry import located
+
+
+def evaluate(
+    name: str,
+    spec: dict,
+    run: Path | None,
+    model: Path | None,
+    inputs: list[tuple[str, Path]],
+    out: Path,
+    batch_tokens: int = 0,
+) -> dict:
+    """Measure a run's directory, or a model's, and write `<out>.json` and `<out>.tsv`; return what went into the JSON.
+
+    `inputs` are the files that this kind of evaluation reads, by name; a name may come several times. `batch_tokens`
+    is how many tokens are read at once, 0 for what suits the device.
+    """
+    others = {}
+    for key, path in inputs:
+        others.setdefault(key, []).append(path)
+    tokens = others.pop("tokens", [None])[0]
+    return measured(name, spec, subject_of(spec, run, model, tokens and tokens.parent, batch_tokens), out, **others)
+
+
+def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | None, batch_tokens: int):
+    """What an evaluation of this spec measures: the model of a run, or one where there is no run."""
+    wanted = EVALUATIONS[spec["kind"]].subject
+    kind = located(next(run.subject_class for run in OBJECTIVES.values() if run.subject == wanted))
+    options = {"batch_tokens": batch_tokens, "precision": spec["precision"]}
+    return kind.of_run(run, tokens, **options) if run else kind.of_model(model, tokens, **options)
+
+
+def measured(name: str, spec: dict, subject, out: Path, **inputs: list[Path]) -> dict:
+    """Measure a subject that is open already."""
+    started = time.perf_counter()
+    measure = located(f"{EVALUATIONS.package(spec['kind'])}.measure:measure")
+    result, rows = measure(spec, subject, **inputs)
+    found = {
+        "evaluation": name,
+        "spec": spec,
+        "model": subject.identity(),
+        "data": subject.data_identity(),
+        "seconds": round(time.perf_counter() - started, 3),
+        **result,
+    }
+    write_rows(out.with_suffix(".tsv"), rows)
+    write_json(out.with_suffix(".json"), found)
+    return found
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Rows of equal keys as tab-separated values with a header."""
+    # The csv module leaves a lone carriage return bare, where readers see the end of a line.
+    quoting = csv.QUOTE_ALL if any("\r" in str(value) for row in rows for value in row.values()) else csv.QUOTE_MINIMAL
+    form = {"dialect": "excel-tab", "lineterminator": "\n", "quoting": quoting}
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [], **form)
+        writer.writeheader()
+        writer.writerows(rows)

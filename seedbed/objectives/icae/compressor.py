@@ -1,0 +1,129 @@
+"""An ICAE as a run exports it, to be used: text to memory, and memory back to text."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import DynamicCache, PreTrainedTokenizerBase
+
+from seedbed.errors import SeedbedError
+from seedbed.files import read_json, weight_checksums
+from seedbed.objectives.icae.batch import Sample, batch_of
+from seedbed.objectives.icae.geometry import AE, Geometry
+from seedbed.objectives.icae.model import DECODER, ENCODER, Icae
+
+
+class Compressor:
+    """The ICAE of a directory that `InContextAutoencoding.export` wrote, on the GPU if there is one.
+
+    `base` is where its base model lies now, `dtype` that of its weights. Raises SeedbedError where there is no base
+    and it needs one: with LoRA, or for a frozen decoder.
+    """
+
+    def __init__(self, folder: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
+        from seedbed.models.causal_lm import load_model
+
+        self.folder, self.facts = folder, read_json(folder / "icae.json")
+        self.geometry, kept = Geometry.of(self.facts), self.facts["kept"]
+
+        def part(name: str) -> torch.nn.Module:
+            whole = kept[name] == name and not self.facts["lora"]
+            return load_model(folder / name if whole else self.find_base(base), dtype=dtype)
+
+        copied = not self.facts["lora"] and self.facts["decoder"] != "shared"
+        other = part(DECODER) if copied else None
+        self.model = Icae(part(ENCODER), self.geometry, self.facts["lora"], self.facts["decoder"], other)
+        self.model.table.weight.data = load_file(folder / "memory.safetensors")["table"]
+        for name in {adapter for adapter in self.model.adapters.values() if adapter}:
+            load_adapter(self.model.encoder, name, folder / name / "adapter_model.safetensors")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model.to(device, dtype).requires_grad_(False).eval()
+
+    def find_base(self, given: Path | None) -> Path:
+        """The base model: the one given, or where it was when this was trained."""
+        known = self.facts["base"]
+        found = given or (self.folder / known["path"]).resolve()
+        if not found.is_dir():
+            raise SeedbedError(f"{self.folder}: its base model is not at {found}; name its directory as `base`")
+        if weight_checksums(found) != known["sha256"]:
+            raise SeedbedError(f"{self.folder}: {found} has other weights than the base it was trained on")
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.table.weight.device
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder)
+
+    @property
+    def end(self) -> int:
+        """The token that ends a reconstruction."""
+        if (end := self.tokenizer.eos_token_id) is None:
+            raise SeedbedError(f"{self.folder}: its tokenizer has no EOS, which ends a reconstruction")
+        return end
+
+    @torch.inference_mode()
+    def compress(self, text: str) -> torch.Tensor:
+        """Memory [k, d] of a text, as many vectors for each of its segments; its `length` is the text's in tokens.
+
+        Raises SeedbedError when the text has fewer tokens than its memory would have vectors.
+        """
+        ids = np.asarray(self.tokenizer(text, add_special_tokens=False).input_ids, np.int64)
+        if len(ids) < self.geometry.memory_tokens:
+            raise SeedbedError(
+                f"a text of {len(ids)} tokens is shorter than its memory of {self.geometry.memory_tokens} vectors"
+            )
+        memory = self.model.compress(batch_of(self.geometry, [self.asked(ids)]).to(self.device))
+        memory.length = len(ids)
+        return memory
+
+    def reconstruct(self, memory: torch.Tensor, length: int | None = None) -> str:
+        """The text that a memory [k, d] holds, the likeliest token each time.
+
+        `length` is that of the original in tokens, by which layouts other than `default` place the memory; a tensor
+        that comes from `compress` knows it.
+        """
+        length = length or getattr(memory, "length", len(memory) * self.geometry.rate)
+        return self.tokenizer.decode(self.reconstructed(memory[None].to(self.device), length)[0])
+
+    @torch.inference_mode()
+    def reconstructed(self, memory: torch.Tensor, length: int, geometry: Geometry | None = None) -> list[list[int]]:
+        """Ids from memories [B, k, d] of contexts of one length: up to EOS, or as many as the context had."""
+        batch = batch_of(geometry or self.geometry, [self.asked(np.zeros(length, np.int64))] * len(memory)).to(
+            self.device
+        )
+        expected = len(batch.slots) // len(memory)
+        if memory.shape[1] != expected:
+            raise SeedbedError(f"a memory of {memory.shape[1]} vectors; a text of {length} tokens has {expected}")
+        cache, made = DynamicCache(), []
+        hidden = self.model.decode(batch, memory.flatten(0, 1), cache)
+        position = batch.decoder_positions[:, -1:]
+        ended = torch.zeros(len(memory), dtype=torch.bool, device=self.device)
+        for _ in range(length):
+            ids = (hidden[:, -1] @ self.model.head.T).argmax(-1)
+            ended |= ids == self.end
+            made.append(ids.masked_fill(ended, self.end))
+            if ended.all():
+                break
+            position = position + 1
+            hidden = self.model.read(DECODER, self.model.embedded(DECODER, ids[:, None]), position, cache)
+        rows = torch.stack(made, 1).tolist()
+        return [row[: row.index(self.end)] if self.end in row else row for row in rows]
+
+    def asked(self, ids: np.ndarray) -> Sample:
+        """A context, and nothing of its reconstruction yet."""
+        return Sample(AE, ids, np.array([self.end]))
+
+
+def load_adapter(base: torch.nn.Module, name: str, file: Path) -> None:
+    """Give the LoRA layers of a name the weights of a file in PEFT's form."""
+    found = load_file(file)
+    for key, parameter in base.named_parameters():
+        if ".lora_" in key and key.endswith(f".{name}.weight"):
+            parameter.data = found[f"base_model.model.{key.removesuffix(f'.{name}.weight')}.weight"]

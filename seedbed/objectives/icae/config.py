@@ -1,0 +1,143 @@
+"""What a user may write of an in-context autoencoder's run (ICAE, arXiv 2307.06945)."""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from seedbed.config.fields import Count, Name, Positive, PositiveNumber, Share, Strict, dump
+from seedbed.config.messages import refer
+from seedbed.config.run import Facts, TokenRun
+from seedbed.errors import SeedbedError
+from seedbed.objectives.icae.geometry import Geometry
+
+if TYPE_CHECKING:
+    from seedbed.plan import Plan
+
+
+class Lora(Strict):
+    """Low-rank updates of linear layers (arXiv 2106.09685)."""
+
+    r: Positive = 128
+    alpha: PositiveNumber = 32
+    dropout: Annotated[Share, Field(lt=1)] = 0.0
+    # q,v are the attention's inputs that the paper adapts; all-linear leaves embedding and output head alone
+    targets: Annotated[
+        Annotated[Literal["q,v", "all-linear"], Tag("<name>")]
+        | Annotated[Annotated[list[str], Field(min_length=1)], Tag("<list>")],
+        Discriminator(lambda value: "<list>" if isinstance(value, list) else "<name>"),
+    ] = "q,v"
+
+
+class Base(Strict):
+    """The run whose model is the base."""
+
+    step: ClassVar[None] = None  # its end: a base is a finished model
+
+    run: Name
+
+
+class IcaeRun(TokenRun):
+    """Compress a context of up to `seq_len` tokens into memory, and reconstruct or continue it.
+
+    Contexts of more than `memory_tokens` x `rate` tokens are compressed in segments, each into memory of its own.
+    """
+
+    objective_class = "seedbed.objectives.icae.objective:InContextAutoencoding"
+    subject = "icae"
+    subject_class = "seedbed.objectives.icae.subject:IcaeSubject"
+    naming = ("contexts", *TokenRun.naming)
+
+    objective: Literal["icae"]
+    contexts: Name
+    init: Base | None = None
+    attention: Literal["auto", "sdpa", "eager"] = "auto"
+    # contexts of min_seq_len to seq_len tokens; null: all of seq_len
+    min_seq_len: Positive | None = None
+    memory_tokens: Positive = 128
+    rate: Positive = 4
+    layout: Literal["default", "uniform", "uniform-int", "spread"] = "default"
+    # null: all weights are trained
+    lora: Lora | None = Lora()
+    # frozen: the base as it is; trained: updates of its own; shared: it is the encoder
+    decoder: Literal["frozen", "trained", "shared"] = "frozen"
+    # how often the text is continued in place of reconstructed, and how far
+    lm_ratio: Share = 0.5
+    continuation: Positive = 128
+    leave_tokens_for_lm: Count = 8
+    add_special_token_for_lm: bool = True
+
+    @property
+    def least(self) -> int:
+        """Tokens of the shortest context."""
+        return self.min_seq_len or self.seq_len
+
+    @property
+    def tokens(self) -> str:
+        return f"contexts/{self.contexts}/{self.tokenizer}"
+
+    def inputs(self) -> dict[str, str]:
+        return super().inputs() | ({"init": f"models/{self.model}"} if isinstance(self.model, str) else {})
+
+    def check(self, where: str, plan: "Plan") -> None:
+        refer(f"{where}.contexts", self.contexts, plan.config.contexts, "set of contexts")
+        super().check(where, plan)
+        if isinstance(self.model, str):  # its positions are known when it is there
+            if self.init:
+                raise SeedbedError(f"config: {where}: model {self.model!r} is a base already; expected no init")
+            if self.tokenizer != self.model:
+                raise SeedbedError(
+                    f"config: {where}.tokenizer: found {self.tokenizer!r}, expected that of its model, {self.model!r}"
+                )
+            return
+        learned = self.model.max_position_embeddings
+        if self.init:
+            learned = learned or self.check_init(where, plan).seq_len
+        elif self.lora or self.decoder == "frozen":
+            what = "lora" if self.lora else "decoder"
+            raise SeedbedError(
+                f"config: {where}.{what}: keeps a base that was never trained; expected init, an external model, or "
+                f"{'lora: null' if self.lora else 'decoder shared or trained'}"
+            )
+        if self.model.family == "gpt2":
+            problem = Geometry.of(dump(self)).misfit("gpt2", self.seq_len, self.continuation, learned)
+            if problem:
+                raise SeedbedError(f"config: {where}: {problem}")
+
+    def facts(self, plan: "Plan") -> Facts:
+        vocabulary = plan.vocabulary(self.tokenizer)
+        return Facts(vocabulary and self.parameters(vocabulary))
+
+    def parameters(self, vocabulary: int) -> int | None:
+        """Number of weights; None where it follows from a base that is not known here, or from its LoRA layers."""
+        if isinstance(self.model, str) or self.lora:
+            return None
+        geometry = Geometry.of(dump(self))
+        positions = geometry.highest_position(self.seq_len, self.continuation) + 1
+        copies = 1 if self.decoder == "shared" else 2
+        return copies * self.model.parameters(vocabulary, positions) + geometry.table_size * self.model.hidden_size
+
+    @model_validator(mode="after")
+    def numbers_are_given(self) -> "IcaeRun":
+        if "auto" in (self.batch_tokens, self.optimizer.lr):
+            raise ValueError("auto is a formula for language models; expected numbers for batch_tokens, optimizer.lr")
+        return self
+
+    @model_validator(mode="after")
+    def contexts_are_compressed(self) -> "IcaeRun":
+        if self.least > self.seq_len:
+            raise ValueError(f"min_seq_len {self.least} is more than seq_len {self.seq_len}")
+        if self.least < self.memory_tokens:
+            raise ValueError(
+                f"a context of {self.least} tokens is shorter than its memory of {self.memory_tokens}; "
+                f"expected at least {self.memory_tokens} tokens, or a smaller memory_tokens"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def something_is_predicted(self) -> "IcaeRun":
+        if max(1, self.leave_tokens_for_lm) >= self.continuation:  # nothing comes before the first one
+            raise ValueError(
+                f"leave_tokens_for_lm {self.leave_tokens_for_lm} leaves nothing of a continuation of "
+                f"{self.continuation} tokens"
+            )
+        return self

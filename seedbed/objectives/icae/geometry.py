@@ -1,0 +1,58 @@
+"""What decides how an ICAE lays out a sample, as plain numbers."""
+
+from dataclasses import dataclass, fields
+
+from seedbed.objectives.icae import layouts
+
+AE, LM = "ae", "lm"  # what is asked of a memory: the context itself, or its continuation
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What decides how samples are laid out: an ICAE's memory, its layout and its special tokens."""
+
+    memory_tokens: int
+    rate: int
+    layout: str
+    add_special_token_for_lm: bool
+    leave_tokens_for_lm: int
+
+    @classmethod
+    def of(cls, facts: dict) -> "Geometry":
+        """From a run's spec, or what its export says of itself."""
+        return cls(**{field.name: facts[field.name] for field in fields(cls)})
+
+    @property
+    def table_size(self) -> int:
+        """Rows of the table of embeddings: the memory tokens, AE, and LM if there is one."""
+        return self.memory_tokens + 1 + self.add_special_token_for_lm
+
+    def parts(self, length: int) -> list[range]:
+        """Segments of a context."""
+        return layouts.segments(length, self.memory_tokens * self.rate)
+
+    def highest_position(self, length: int, continuation: int) -> float:
+        """The largest position that a context of `length` tokens and its continuation need, in encoder or decoder."""
+        parts, size = self.parts(length), self.memory_tokens
+        encoder = [layouts.encoder_positions(self.layout, part, size, self.rate) for part in parts]
+        decoder = layouts.decoder_positions(self.layout, parts, size, self.rate)
+        ends = [
+            layouts.first_decoded(self.layout, parts, size, task == AE) + tokens
+            for task, tokens in ((AE, length), (LM, continuation - 1))  # AE has to predict an end, too
+        ]
+        return max(*(max(positions) for positions in encoder), *decoder, *ends)
+
+    def misfit(self, model_type: str, length: int, continuation: int, learned: int | None) -> str | None:
+        """Why a base that has learned so many positions cannot read such contexts, if it cannot."""
+        if self.layout == "uniform":
+            return (
+                f"layout uniform puts memory between positions, which needs rotary ones; {model_type} has learned "
+                "positions: nearest layout: uniform-int"
+            )
+        needed = self.highest_position(length, continuation) + 1
+        if learned is None or needed <= learned:
+            return None
+        return (
+            f"layout {self.layout} needs {needed} positions for a context of {length} and a continuation of "
+            f"{continuation} tokens; the base has learned {learned}"
+        )

@@ -1,0 +1,110 @@
+"""What a user may write of a language model's run."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import model_validator
+
+from seedbed.config.fields import Count, Name, Positive, Strict
+from seedbed.config.messages import refer, refer_to_split
+from seedbed.config.run import Facts, TokenRun, divisors
+from seedbed.errors import SeedbedError
+from seedbed.models.scaling import resolved
+
+if TYPE_CHECKING:
+    from seedbed.plan import Plan
+
+
+class Recurrence(Strict):
+    """Segments of `work_size` tokens that attend to `cache_size` cached keys and values (arXiv 1901.02860).
+
+    Gradients cross `stop_gradient_step` segments.
+    """
+
+    work_size: Positive
+    cache_size: Count
+    stop_gradient_step: Positive = 1
+
+
+class LanguageModelRun(TokenRun):
+    """Predict the next token of packed windows."""
+
+    objective_class = "seedbed.objectives.lm.objective:LanguageModelling"
+    subject = "causal-lm"
+    subject_class = "seedbed.objectives.lm.subject:CausalLM"
+    naming = ("corpus", *TokenRun.naming)
+
+    objective: Literal["lm"] = "lm"
+    corpus: Name
+    # shuffle: windows in a random order; order: each row of a batch reads on where it stopped in the batch before
+    data: Literal["shuffle", "order"] = "shuffle"
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention", "eager"] = "auto"
+    recurrence: Recurrence | None = None
+
+    @model_validator(mode="after")
+    def segments_fill_sequences(self) -> "LanguageModelRun":
+        if self.recurrence:
+            crossed = self.recurrence.work_size * self.recurrence.stop_gradient_step
+            if self.seq_len % crossed:
+                near = sorted(divisors(self.seq_len), key=lambda n: abs(n - crossed))[:2]
+                raise ValueError(
+                    f"recurrence: work_size x stop_gradient_step, {crossed}, does not divide seq_len {self.seq_len}; "
+                    f"nearest that do: {' or '.join(map(str, sorted(near)))}"
+                )
+        return self
+
+    @property
+    def tokens(self) -> str:
+        return f"tokens/{self.corpus}/{self.tokenizer}"
+
+    def with_models(self, where: str, models: dict[str, Any]) -> "LanguageModelRun":
+        run = super().with_models(where, models)
+        if isinstance(run.model, str):
+            raise SeedbedError(f"config: {where}.model: {run.model!r} is an external model; expected one with a family")
+        return run
+
+    def with_numbers(self) -> "LanguageModelRun":
+        return resolved(self)
+
+    def check(self, where: str, plan: "Plan") -> None:
+        refer(f"{where}.corpus", self.corpus, plan.config.corpora, "corpus")
+        super().check(where, plan)
+        if self.init:
+            self.check_start(where, plan)
+        if self.recurrence and self.model.family != "llama":
+            raise SeedbedError(
+                f"config: {where}.recurrence: needs rotary positions; found family {self.model.family!r}, "
+                "expected llama"
+            )
+        refer_to_split(where, self.corpus, plan.config.corpora, "valid")
+        positions = self.model.max_position_embeddings
+        if positions is not None and positions < self.seq_len:
+            raise SeedbedError(
+                f"config: {where}: seq_len {self.seq_len} does not fit the {positions} positions of its model"
+            )
+
+    def check_start(self, where: str, plan: "Plan") -> None:
+        """Raise SeedbedError where the run, or the step, that it starts from does not fit."""
+        origin = self.check_init(where, plan)
+        if self.init.step is not None:
+            steps = origin.step_count()
+            if steps is None:
+                raise SeedbedError(
+                    f"config: {where}.init.step: the steps of {self.init.run!r} are not known; "
+                    "expected a budget in tokens"
+                )
+            if self.init.step > steps:
+                raise SeedbedError(
+                    f"config: {where}.init.step: {self.init.run!r} has {steps} steps; found {self.init.step}"
+                )
+        if self.model.family == "gpt2" and self.seq_len > (self.model.n_positions or origin.seq_len):
+            raise SeedbedError(
+                f"config: {where}: seq_len {self.seq_len} does not fit the {origin.seq_len} positions that "
+                f"{self.init.run!r} has learned"
+            )
+
+    def facts(self, plan: "Plan") -> Facts:
+        vocabulary = plan.vocabulary(self.tokenizer)
+        return Facts(
+            vocabulary and self.model.parameters(vocabulary, self.seq_len),
+            plan.stored(f"{self.tokens}/index.json", "splits", "train", "tokens"),
+        )

@@ -1,0 +1,120 @@
+"""Studies expanded to runs: one for each combination of varied values, equal ones once."""
+
+import re
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from seedbed.config.fields import NAME, format_count
+from seedbed.config.load import AnyRun, Config
+from seedbed.config.messages import refer, validated
+from seedbed.config.run import Run
+from seedbed.config.study import Study
+from seedbed.errors import SeedbedError
+from seedbed.models.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run of a study with the values that tell it from the others, by dotted key."""
+
+    run: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+def expand(config: Config) -> tuple[dict[str, Run], dict[str, list[Variant]]]:
+    """Every run by name with all its values written out, those of `runs` first; and the variants of each study.
+
+    Equal runs of several studies are one, under the name that came first. Raises SeedbedError where a study, or a run,
+    refers to nothing, and where two different runs would have one name.
+    """
+    models = PRESETS | config.models
+    bases = {name: run.with_models(f"runs.{name}", models) for name, run in config.runs.items()}
+    runs = {name: with_numbers(f"runs.{name}", run) for name, run in bases.items()}
+    finished, studies = dict(runs), {}
+    for name, study in config.studies.items():
+        where = f"studies.{name}"
+        check_runs(where, study, config)
+        if study.base:
+            variants = varied(f"{where}.vary", study.base, bases[study.base], study.vary, models)
+        else:
+            variants = [(Variant(run, {"run": run}), finished[run]) for run in study.runs]
+        studies[name] = [deduplicated(where, runs, variant, run) for variant, run in variants]
+    return runs, studies
+
+
+def check_runs(where: str, study: Study, config: Config) -> None:
+    for run in [study.base] if study.base else study.runs:
+        refer(f"{where}.{'base' if study.base else 'runs'}", run, config.runs, "run")
+
+
+def deduplicated(where: str, runs: dict[str, Run], variant: Variant, run: Run) -> Variant:
+    """The variant under the name of an equal run in `runs` if there is one; else the run is added there."""
+    same = [name for name, other in runs.items() if other == run]
+    if not same and variant.run in runs:
+        raise SeedbedError(
+            f"config: {where}: two different runs would be called {variant.run!r}; choose another label or name"
+        )
+    if same:
+        return Variant(same[0], variant.values)
+    runs[variant.run] = run
+    return variant
+
+
+def varied(where: str, name: str, base: Run, vary: dict, models: dict[str, Any]) -> list[tuple[Variant, Run]]:
+    """`base` with each combination of the values of dotted keys."""
+    options = [[(key, label, value) for label, value in labelled(values).items()] for key, values in vary.items()]
+    return [variant_of(where, name, base, combination, models) for combination in product(*options)]
+
+
+def variant_of(
+    where: str, name: str, base: Run, changes: tuple[tuple[str, str, Any], ...], models: dict[str, Any]
+) -> tuple[Variant, Run]:
+    """`base` with some dotted keys changed; its name says only what differs from `base`."""
+    run = base
+    for key, label, value in changes:
+        raw = run.model_dump(by_alias=True, exclude_unset=True)
+        changed = validated(AnyRun, with_key(where, raw, key, value), f"config: {where}.{key}")
+        changed = changed.with_models(f"{where}.{key}", models)
+        name += f"+{key}={label}" if changed != run else ""
+        run = changed
+    if not re.fullmatch(NAME, name):
+        raise SeedbedError(f"config: {where}: {name!r} is no name: labels have letters, digits and ._+=,- only")
+    return Variant(name, {key: label for key, label, _ in changes}), with_numbers(where, run)
+
+
+def with_numbers(where: str, run: Run) -> Run:
+    """The run with numbers in place of `auto`."""
+    try:
+        return run.with_numbers()
+    except ValueError as error:
+        raise SeedbedError(f"config: {where}: {error}") from None
+
+
+def with_key(where: str, raw: dict, key: str, value: Any) -> dict:
+    """`raw` with the value at a dotted key replaced."""
+    head, *rest = key.split(".")
+    if not rest:
+        return raw | {head: value}
+    inner = raw.get(head) or {}
+    if not isinstance(inner, dict):
+        raise SeedbedError(f"config: {where}.{key}: {head} is not a mapping")
+    return raw | {head: with_key(where, inner, ".".join(rest), value)}
+
+
+def labelled(values: list | dict[str, Any]) -> dict[str, Any]:
+    """Values by the label that names them; a list of plain values labels itself."""
+    if isinstance(values, dict):
+        return values
+    for value in values:
+        if isinstance(value, list | dict):
+            raise SeedbedError(
+                f"config: vary: a value that is not a plain one needs a label: write {{label: value}}, found {value!r}"
+            )
+    return {label(value): value for value in values}
+
+
+def label(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1000:
+        return format_count(value)
+    return str(value)

@@ -1,0 +1,118 @@
+"""What a configuration amounts to: all its runs and studies by name, expanded and checked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from seedbed.config.fields import dump
+from seedbed.config.load import Config
+from seedbed.config.run import Init, Run
+from seedbed.data.config import ForeignTokenizer, Tokenizer
+from seedbed.files import read_json
+from seedbed.models.config import ExternalModel
+from seedbed.plan.check import check_plan
+from seedbed.plan.expand import Variant, expand
+from seedbed.plan.trunks import Trunk, grow, trunk_at
+
+EXTERNAL = "causal-lm"  # what an external model is to an evaluation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration with its studies expanded; raises SeedbedError when a reference leads nowhere."""
+
+    config: Config
+
+    def __post_init__(self) -> None:
+        check_plan(self)
+
+    @cached_property
+    def expanded(self) -> tuple[dict[str, Run], dict[str, list[Variant]]]:
+        return expand(self.config)
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """Every run by name with its model written out: those of `runs`, then the variants of the studies."""
+        return self.expanded[0]
+
+    @property
+    def studies(self) -> dict[str, list[Variant]]:
+        return self.expanded[1]
+
+    @cached_property
+    def external(self) -> dict[str, ExternalModel]:
+        return {name: model for name, model in self.config.models.items() if isinstance(model, ExternalModel)}
+
+    @cached_property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """Every tokenizer by name; an external model brings its own, under its name."""
+        own = {
+            name: ForeignTokenizer(from_=model.from_, revision=model.revision) for name, model in self.external.items()
+        }
+        return self.config.tokenizers | own
+
+    # --- runs and models as they are measured -------------------------------------------------------------------------
+
+    def subjects(self, study: str) -> list[str]:
+        """Names of the runs and models that a study compares."""
+        return [*(variant.run for variant in self.studies[study]), *self.config.studies[study].models]
+
+    def kind_of(self, subject: str) -> str:
+        """What a run or model is to an evaluation."""
+        return self.runs[subject].subject if subject in self.runs else EXTERNAL
+
+    def tokenizer_of(self, subject: str) -> str:
+        return subject if subject in self.external else self.runs[subject].tokenizer
+
+    def training_corpora(self, subject: str) -> list[str]:
+        """The corpora that a run and those it started from have learned from; none are known of a model."""
+        found, run = [], self.runs.get(subject)
+        while run:
+            found += [run.corpus] if hasattr(run, "corpus") else []
+            run = run.init and self.runs[run.init.run]
+        return list(dict.fromkeys(found))
+
+    # --- trunks: what is trained once for several runs ----------------------------------------------------------------
+
+    @cached_property
+    def trunks(self) -> dict[str, Trunk]:
+        """The trunk that each run grows from, for those that have one."""
+        known = {name: (dump(run), steps) for name, run in self.runs.items() if (steps := run.step_count())}
+        wanted = [(run.init.run, run.init.step) for run in self.runs.values() if run.init and run.init.step]
+        return grow(known, wanted)
+
+    @cached_property
+    def trunks_by_name(self) -> dict[str, Trunk]:
+        """Every trunk, those that others grow from included."""
+        return {trunk.name: trunk for last in self.trunks.values() for trunk in last.chain}
+
+    def grown_from(self, trunk: Trunk) -> list[str]:
+        """The runs that grow from a trunk."""
+        return [name for name, last in self.trunks.items() if trunk in last.chain]
+
+    def initial_trunk(self, init: Init) -> Trunk | None:
+        """The trunk that ends where another run starts from, unless that is the end of a run."""
+        origin = self.runs[init.run]
+        return trunk_at(dump(origin), origin.step_count(), init.step) if init.step else None
+
+    def study_trunks(self, study: str) -> list[str]:
+        """Names of the trunks below the runs of a study."""
+        last = [self.trunks[variant.run] for variant in self.studies[study] if variant.run in self.trunks]
+        return list(dict.fromkeys(trunk.name for one in last for trunk in one.chain))
+
+    # --- what earlier stages left -------------------------------------------------------------------------------------
+
+    def stored(self, path: str, *keys: str) -> int | None:
+        """A number in a JSON file below the results; None where that is not there yet."""
+        file = Path(self.config.results) / path
+        if not file.exists():
+            return None
+        value = read_json(file)
+        for key in keys:
+            value = value[key]
+        return value
+
+    def vocabulary(self, tokenizer: str) -> int | None:
+        """Size of a tokenizer's vocabulary; None where it is a foreign one that is not there yet."""
+        stated = getattr(self.tokenizers[tokenizer], "vocab_size", None)
+        return stated or self.stored(f"tokenizers/{tokenizer}/stats.json", "vocab_size")

@@ -1,0 +1,63 @@
+"""The files that a study's report is made of, read once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from seedbed.files import read_json, read_jsonl
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study (its spec) with the results directory that holds its runs and evaluations."""
+
+    spec: dict
+    results: Path
+
+    @property
+    def runs(self) -> list[str]:
+        return [variant["run"] for variant in self.spec["variants"]]
+
+    @property
+    def subjects(self) -> list[str]:
+        """What is evaluated: the runs, and the models that were trained elsewhere."""
+        return self.runs + self.spec["models"]
+
+    @cached_property
+    def varied(self) -> dict[str, list[str]]:
+        """The values of each varied key, in order."""
+        values = [variant["values"] for variant in self.spec["variants"]]
+        keys = [key for one in values[:1] for key in one if key != "run"]
+        return {key: list(dict.fromkeys(one[key] for one in values)) for key in keys}
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What to call each run and model in a legend: the varied values of a run, or the name."""
+        names = {subject: subject for subject in self.subjects}
+        if not self.varied:
+            return names
+        short = {key: key.rsplit(".", 1)[-1] for key in self.varied}
+        return names | {
+            variant["run"]: ", ".join(f"{short[key]} {variant['values'][key]}" for key in self.varied)
+            for variant in self.spec["variants"]
+        }
+
+    def summary(self, run: str) -> dict:
+        return read_json(self.results / "runs" / run / "summary.json")
+
+    def trunk(self, name: str) -> dict:
+        """The summary of the first steps that several runs share."""
+        return read_json(self.results / "trunks" / name / "summary.json")
+
+    def provenance(self, run: str) -> dict:
+        return read_json(self.results / "runs" / run / "run.json")
+
+    def metrics(self, run: str) -> list[dict]:
+        return read_jsonl(self.results / "runs" / run / "metrics.jsonl")
+
+    def evaluation(self, subject: str, evaluation: str) -> dict:
+        return read_json(self.results / "evaluations" / subject / f"{evaluation}.json")
+
+    def measured(self, evaluation: str) -> dict[str, dict]:
+        """The results of an evaluation by run or model."""
+        return {subject: self.evaluation(subject, evaluation) for subject in self.subjects}

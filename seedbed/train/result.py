@@ -1,0 +1,133 @@
+"""What a finished run leaves in its store as `job.final`: a model with its facts, or a trunk for others."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+
+import torch.distributed as dist
+
+from seedbed.files import linked, replacing, write_json
+from seedbed.hardware import git_revision, machine, peak_memory_bytes, software
+from seedbed.objectives.contract import Card, Objective, Sizes
+from seedbed.train.checkpoints import folder_of
+from seedbed.train.engine import Engine
+from seedbed.train.execution import Batching
+from seedbed.train.job import Job
+from seedbed.train.metrics import whole_lines
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training went: its steps, of which `begun` were made for another run, their time, the spikes it met."""
+
+    step: int
+    begun: int
+    seconds: float
+    spikes: list[dict]
+    epochs: float
+    precision: str
+    batching: Batching
+    sizes: Sizes
+
+
+def leave_model(job: Job, result: Result, objective: Objective, engine: Engine) -> None:
+    """The model, the summary and the provenance; collective."""
+    main_process, peaks = dist.get_rank() == 0, peaks_of_ranks()
+    weights = engine.weights(main_process)
+    if main_process:
+        with replacing(job.final) as final:
+            objective.export(final / "model", job.out / "model", weights)
+            made = summary(job, result, peaks)
+            write_json(final / "summary.json", made)
+            write_json(final / "run.json", provenance(job, result, objective))
+            card = model_card(job, made, objective.card())
+            (final / "model" / "README.md").write_text(card, encoding="utf-8")
+    dist.barrier()
+
+
+def leave_trunk(job: Job, result: Result, objective: Objective, _engine: Engine) -> None:
+    """The last checkpoint with the metrics so far; collective."""
+    peaks = peaks_of_ranks()
+    if dist.get_rank() == 0:
+        with replacing(job.final) as final:
+            shutil.copytree(folder_of(job.store, result.step), final, copy_function=linked)
+            shutil.copy2(job.store / "metrics.jsonl", final / "metrics.jsonl")
+            write_json(final / "summary.json", costs(job, result, peaks))
+            write_json(final / "run.json", provenance(job, result, objective))
+    dist.barrier()
+
+
+def peaks_of_ranks() -> list[dict]:
+    peaks = [None] * dist.get_world_size()
+    dist.all_gather_object(peaks, peak_memory_bytes())
+    return peaks
+
+
+def costs(job: Job, result: Result, peaks: list[dict]) -> dict:
+    """What the training took, counted in the run's unit; `own_<unit>` were not read by a trunk before it."""
+    unit, processes = job.unit, result.batching.processes
+    amount = result.step * unit.per_step
+    return {
+        "run": job.name,
+        "identity": job.identity,
+        "unit": unit.name,
+        "steps": result.step,
+        unit.name: amount,
+        unit.own: amount - result.begun * unit.per_step,
+        "seconds": result.seconds,
+        unit.speed: amount / result.seconds,
+        "devices": processes,
+        "device_hours": result.seconds * processes / 3600,
+        "peak_memory_bytes": {key: max(peak[key] for peak in peaks) for key in peaks[0]},
+        "spikes": result.spikes,
+    }
+
+
+def summary(job: Job, result: Result, peaks: list[dict]) -> dict:
+    last = whole_lines(job.store / "metrics.jsonl")[-1]
+    return costs(job, result, peaks) | {
+        "parameters": result.sizes.parameters,
+        "trained_parameters": result.sizes.trained_parameters,
+        "epochs": result.epochs,
+        "loss": last["loss"],
+        **{key: value for key, value in last.items() if key.startswith("valid_")},
+    }
+
+
+def provenance(job: Job, result: Result, objective: Objective) -> dict:
+    batching = result.batching
+    return {
+        "run": job.name,
+        "identity": job.identity,
+        "spec": job.spec,
+        "precision": result.precision,
+        **objective.provenance(),
+        "execution": asdict(job.execution)
+        | {"micro_batch": batching.micro_batch, "accumulation": batching.accumulation},
+        "inputs": job.checksums,
+        "git": git_revision(),
+        "software": software(),
+        "machine": machine(),
+    }
+
+
+def model_card(job: Job, summary: dict, card: Card) -> str:
+    """README.md of an exported model: what it is, how to load it, what it was trained on, how far."""
+    unit = job.unit.name
+    return f"""---
+{card.metadata}
+---
+
+# {job.name}
+
+{card.what} of {summary["parameters"]:,} parameters, trained by Seedbed on
+{summary[unit]:,} {unit} ({summary["epochs"]:.2f} epochs, {card.trained_on}).
+Validation loss {summary["valid_loss"]:.4f} nats per {unit.removesuffix("s")},
+{summary["seconds"]:.0f} s on {summary["devices"]} device(s).
+{card.how}
+Identity `{job.identity}`; configuration:
+
+```json
+{json.dumps(job.spec, indent=2, ensure_ascii=False)}
+```
+"""
