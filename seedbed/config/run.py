@@ -213,7 +213,7 @@ class Init(Strict):
 
     run: Name
     step: Positive | None = None
-    # go on with its optimizer state, too
+    # resume its optimizer state, too
     optimizer: bool = False
 
     @model_validator(mode="after")

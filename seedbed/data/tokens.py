@@ -2,7 +2,7 @@
 
 A split is one long stream: the tokens of each document, then the end-of-sequence token. It lies in flat files of
 little-endian integers, memory-mapped; `index.json` names them. Training reads windows of `seq_len` + 1 tokens that
-overlap by one, without padding, in an order computed per index: nothing has to be kept to go on after a stop, and the
+overlap by one, without padding, in an order computed per index: nothing has to be kept to resume, and the
 order does not depend on the number of processes.
 """
 
