@@ -10,6 +10,7 @@ from seedbed.config.load import check
 from seedbed.data.sources import local_files
 from seedbed.errors import SeedbedError
 from seedbed.files import canonical_json, hold_lock
+from seedbed.imports import sources
 from seedbed.plan import Plan, specs
 from seedbed.plan.forecast import forecast
 
@@ -25,6 +26,14 @@ def code(path):
     """A file of Seedbed's as seen from the working directory: jobs run there, wherever the Snakefile lies."""
     path = Path(workflow.basedir) / path
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def code_of(*modules):
+    """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
+    try:
+        return [code(path) for path in sources(*modules)]
+    except SeedbedError as error:
+        sys.exit(f"error: {error}")
 
 
 def spec(kind):
