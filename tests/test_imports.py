@@ -5,9 +5,16 @@ import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from support import ROOT
+
+from seedbed.errors import SeedbedError
+from seedbed.evaluate import EVALUATIONS
+from seedbed.evaluate.job import modules_of, subject_class
+from seedbed.imports import PLUMBING, sources
+from seedbed.report.kinds import report_module
 
 LIBRARY = ROOT / "seedbed"
 HEAVY = {"torch", "transformers", "deepspeed", "datasets", "matplotlib", "pandas", "pyarrow"}
@@ -65,3 +72,55 @@ def test_no_room_imports_a_kind(room: str) -> None:
                 one for one in found if one.split(".")[1] in ("objectives", "evaluate") and len(one.split(".")) > 2
             }
             assert not {one for one in kinds if one.split(".")[2] in KINDS}, name
+
+
+# --- what rules watch ------------------------------------------------------------------------------------------------
+
+
+def test_the_sources_of_a_module_are_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "mine/__init__.py": "import mine.always",
+        "mine/start.py": """
+            from typing import TYPE_CHECKING
+            from mine import parts, name
+            from .sub.deep import something
+            from seedbed.files import read_json
+            import json, missing.module
+            if TYPE_CHECKING:
+                import mine.typed
+            def later():
+                from seedbed.iterate import batched
+        """,
+        "mine/parts.py": "from . import start, other",  # a circle
+        "mine/always.py": "",
+        "mine/other.py": "",
+        "mine/typed.py": "",
+        "mine/unused.py": "",
+        "mine/sub/deep.py": "from .. import always",  # in a directory without __init__.py
+        "elsewhere.py": "import mine.start",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = {tmp_path / "mine" / f"{name}.py" for name in ("__init__", "start", "parts", "always", "other", "sub/deep")}
+    assert set(sources("mine.start")) == mine | {LIBRARY / "iterate.py"}
+    assert set(sources("elsewhere")) == {tmp_path / "elsewhere.py"}  # of a package of its own
+    assert set(sources("elsewhere", "mine.start")) == {tmp_path / "elsewhere.py"} | set(sources("mine.start"))
+    with pytest.raises(SeedbedError, match=r"^module mine\.nowhere: not found; expected \S+mine/nowhere\.py$"):
+        sources("mine.nowhere")
+    assert "mine" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", EVALUATIONS)
+def test_code_that_measures_and_code_that_shows_are_apart(kind: str) -> None:
+    measured = set(sources(*modules_of(kind)))
+    package = LIBRARY / "evaluate" / kind
+    assert {package / "measure.py", MODULES[subject_class(kind).partition(":")[0]]} <= measured
+    assert not any((LIBRARY / room) in path.parents for path in measured for room in ("report", "plan", "train"))
+    assert package / "report.py" not in measured
+    assert package / "measure.py" not in sources(report_module(kind))
+
+
+def test_plumbing_is_there() -> None:
+    assert MODULES.keys() >= PLUMBING

@@ -63,8 +63,7 @@ def check_evaluation(plan: "Plan", name: str, subject: str) -> None:
     found = plan.kind_of(subject)
     if evaluation.subject != found:
         raise SeedbedError(
-            f"config: {where}: {subject!r} is a subject of kind {found!r}; kind {evaluation.kind!r} measures "
-            f"{evaluation.subject!r}"
+            f"config: {where}: measures models of kind {evaluation.subject!r}; {subject!r} is of kind {found!r}"
         )
     evaluation.check(where, subject, plan)
 

@@ -1,7 +1,7 @@
 import shutil
 import tracemalloc
 from collections.abc import Iterator
-from math import log
+from math import exp, log
 from pathlib import Path
 
 import numpy as np
@@ -78,27 +78,28 @@ def test_it_equals_one_forward_per_token(
     assert scores["perplexity"] == pytest.approx(np.exp(sum(nats) / count), rel=1e-4)
 
 
-def test_bytes_and_words_are_those_of_the_texts(
-    model_folder: Path, corpus: Path, tokenizer: Path, tokens: Path
-) -> None:
+def test_bytes_are_those_of_the_texts(model_folder: Path, corpus: Path, tokenizer: Path, tokens: Path) -> None:
     found, rows = measure(spec(), CausalLM(model_folder, tokens, trained_length=32))
     texts, _ = encoded_texts(corpus, tokenizer)
     nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
-    words = sum(len(text.split()) for text in texts)
-    assert (scores["words"], scores["words_from"]) == (words, "counted")
     assert scores["bits_per_byte"] == pytest.approx(nats / log(2) / sum(len(text.encode()) for text in texts))
-    assert scores["word_loss"] == pytest.approx(nats / words)
-    assert nats / words < 700 and scores["word_perplexity"] == pytest.approx(np.exp(nats / words))
+    assert scores["words"] is None  # the text is Chinese
+
+
+def with_counts(tokens: Path, folder: Path, **counts: int) -> Path:
+    """The same tokens of a text whose valid split has other counts."""
+    shutil.copytree(tokens, folder)
+    index = read_json(tokens / "index.json")
+    index["splits"]["valid"] |= counts
+    write_json(folder / "index.json", index)
+    return folder
 
 
 def test_words_that_the_data_set_counts_are_what_it_divides_by(
     model_folder: Path, tokens: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(tokens, tmp_path / "tokens")
-    index = read_json(tokens / "index.json")
-    index["splits"]["valid"]["published_words"] = 4321
-    write_json(tmp_path / "tokens" / "index.json", index)
-    subject = CausalLM(model_folder, tmp_path / "tokens", trained_length=32)
+    published = with_counts(tokens, tmp_path / "tokens", published_words=4321, characters=43210000)
+    subject = CausalLM(model_folder, published, trained_length=32)
     found, rows = measure(spec(), subject)
     nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
     assert (scores["words"], scores["words_from"]) == (4321, "published")
@@ -106,6 +107,18 @@ def test_words_that_the_data_set_counts_are_what_it_divides_by(
     assert scores["word_perplexity"] == pytest.approx(np.exp(nats / 4321))
     part = measure(spec(max_tokens=1), subject)[0]["splits"]["valid"]
     assert part["words"] is part["words_from"] is part["word_loss"] is part["word_perplexity"] is None
+
+
+@pytest.mark.parametrize(("characters", "told"), [(15_000, True), (15_001, False)])
+def test_words_are_what_white_space_separates_where_it_does(
+    model_folder: Path, tokens: Path, tmp_path: Path, characters: int, told: bool
+) -> None:
+    text = with_counts(tokens, tmp_path / "tokens", characters=characters, words=1000)
+    found, rows = measure(spec(), CausalLM(model_folder, text, trained_length=32))
+    nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
+    expected = {"words": 1000, "words_from": "counted", "word_loss": nats / 1000, "word_perplexity": exp(nats / 1000)}
+    assert nats / 1000 < 700
+    assert {key: scores[key] for key in expected} == (pytest.approx(expected) if told else dict.fromkeys(expected))
 
 
 @pytest.mark.parametrize(("window", "stride"), [(32, 16), (20, 7), (24, 24)])

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+from example_study import example_study, page_of
+
+from seedbed.report.results import StudyResults
+from seedbed.report.table import study_table
+
+
+def result() -> dict:
+    figures = {"repetition": 0.875, "distinct_1": 0.5, "distinct_2": 0.5, "distinct_3": None}
+    sample = {"prompt": "今天<script>", "continuation": "好&坏\n\n", **figures}
+    return {"settings": [{"label": label, "samples": [sample], **figures} for label in ("greedy", "top-p <0.9>")]}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyResults:
+    return example_study(tmp_path, "samples", result())
+
+
+def test_the_page_escapes_what_a_model_wrote(study: StudyResults) -> None:
+    page = page_of(study)
+    assert "<script>" not in page
+    assert "今天&lt;script&gt;" in page
+    assert "好&amp;坏↵↵</td>" in page
+    assert "87.5% repeated" in page
+    assert "top-p &lt;0.9&gt;" in page
+
+
+def test_the_table_has_figures_of_each_setting(study: StudyResults) -> None:
+    assert list(study_table(study)["measured.greedy.repetition"]) == [0.875] * 3
