@@ -297,7 +297,8 @@ class Run(Strict):
         origin, step, wanted = plan.runs[self.init.run], self.init.step, self.starts_from or self.subject
         if origin.subject != wanted:
             raise SeedbedError(
-                f"config: {where}.init: {self.init.run!r} leaves a model of kind {origin.subject!r}; expected {wanted!r}"
+                f"config: {where}.init: {self.init.run!r} leaves a model of kind {origin.subject!r}; "
+                f"expected {wanted!r}"
             )
         if step is None:
             return origin

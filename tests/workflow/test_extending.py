@@ -1,4 +1,4 @@
-"""The example of docs/extending.md, run as it stands there: kinds of a package of its own, from the page to a report."""
+"""The example of docs/extending.md, run as it stands there: kinds of a package of its own, to their report."""
 
 import os
 import re
