@@ -10,6 +10,7 @@ from seedbed.config.load import check
 from seedbed.data.sources import local_files
 from seedbed.errors import SeedbedError
 from seedbed.files import canonical_json, hold_lock
+from seedbed.imports import sources
 from seedbed.plan import Plan, specs
 from seedbed.plan.forecast import forecast
 
@@ -32,6 +33,14 @@ def custom_rules(path):
     if not Path(path).is_file():
         sys.exit(f"error: config: custom_rules: {path}: no such file in {Path.cwd()}")
     return str(Path(path).resolve())
+
+
+def code_of(*modules):
+    """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
+    try:
+        return [code(path) for path in sources(*modules)]
+    except SeedbedError as error:
+        sys.exit(f"error: {error}")
 
 
 def spec(kind):
