@@ -17,6 +17,11 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 
 
+for rules in PLAN.config.custom_rules:
+
+    include: custom_rules(rules)
+
+
 report: "workflow/report/workflow.rst"
 
 

@@ -1,4 +1,4 @@
-"""The example of docs/extending.md, run as it stands there: kinds of a package of its own, from the page to a report."""
+"""The example of docs/extending.md, run as it stands there: kinds of a package of its own, to their report."""
 
 import os
 import re
@@ -48,7 +48,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_objective_trains_and_is_measured(finished: Path) -> None:
     assert len(list((finished / "runs").iterdir())) == 2
-    summary, metrics = read_json(finished / "runs" / "line" / "summary.json"), finished / "runs" / "line" / "metrics.jsonl"
+    summary, metrics = (
+        read_json(finished / "runs" / "line" / "summary.json"),
+        finished / "runs" / "line" / "metrics.jsonl",
+    )
     assert (summary["unit"], summary["samples"], summary["parameters"]) == ("samples", 40 * 64, 2)
     losses = [line["loss"] for line in read_jsonl(metrics)]
     assert losses[-1] < losses[0] / 10

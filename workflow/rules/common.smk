@@ -28,6 +28,13 @@ def code(path):
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def custom_rules(path):
+    """The place of a rule file of the user's, which is named from the working directory."""
+    if not Path(path).is_file():
+        sys.exit(f"error: config: custom_rules: {path}: no such file in {Path.cwd()}")
+    return str(Path(path).resolve())
+
+
 def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
     try:
