@@ -34,7 +34,7 @@ def sources(*modules: str) -> list[Path]:
     """The files of these modules and of all that they import, themselves or through others, packages included.
 
     Only files of the top-level packages of `modules` and of `seedbed` count, without `PLUMBING`. Raises SeedbedError
-    where one of `modules` is not there.
+    where one of `modules` is not there, or a file is no Python.
     """
     tops = {"seedbed", *(module.partition(".")[0] for module in modules)}
     found, waiting = {}, list(modules)
@@ -44,7 +44,7 @@ def sources(*modules: str) -> list[Path]:
             found[module] = file_of(module)
             waiting += [module.rpartition(".")[0], *(imported(module) if found[module] else ())]
     for module in modules:
-        if not found[module]:
+        if not file_of(module):
             raise SeedbedError(f"module {module}: not found; expected {folder_of(module)}.py")
     return sorted({path for path in found.values() if path})
 
@@ -70,7 +70,10 @@ def imported(module: str) -> frozenset[str]:
     """What a module imports, by full name: modules, and names that may be modules."""
     path = file_of(module)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return frozenset(names(ast.parse(path.read_text(encoding="utf-8")), package))
+    try:
+        return frozenset(names(ast.parse(path.read_text(encoding="utf-8")), package))
+    except SyntaxError as error:
+        raise SeedbedError(f"{path}, line {error.lineno}: {error.msg}") from None
 
 
 def names(node: ast.AST, package: str) -> Iterator[str]:

@@ -109,6 +109,10 @@ def test_the_sources_of_a_module_are_what_it_imports(tmp_path: Path, monkeypatch
     assert set(sources("elsewhere", "mine.start")) == {tmp_path / "elsewhere.py"} | set(sources("mine.start"))
     with pytest.raises(SeedbedError, match=r"^module mine\.nowhere: not found; expected \S+mine/nowhere\.py$"):
         sources("mine.nowhere")
+    (tmp_path / "broken.py").write_text("import json\ndef (")
+    with pytest.raises(SeedbedError, match=r"broken\.py, line 2: invalid syntax$"):
+        sources("broken")
+    assert sources("seedbed.files") == []  # plumbing
     assert "mine" not in sys.modules
 
 

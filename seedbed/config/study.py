@@ -16,6 +16,7 @@ class LossPlot(Strict):
     """Training loss of every run against what it cost."""
 
     kind: Literal["loss"]
+    # tokens: what a run counts, which may be samples
     x: Literal["tokens", "steps", "seconds"] = "tokens"
     smooth: Annotated[Positive, Field(le=1000)] = 1
     log: bool = False
