@@ -3,7 +3,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, workflow.basedir)
+# Where Seedbed lies: `workflow.basedir` is that of the main workflow, which may be another one that uses this as a module.
+CODE = Path(str(workflow.current_basedir)).parents[1]
+sys.path.insert(0, str(CODE))
 
 from seedbed.config.fields import dump
 from seedbed.config.load import check
@@ -23,7 +25,7 @@ RESULTS = PLAN.config.results.rstrip("/")
 
 def code(path):
     """A file of Seedbed's as seen from the working directory: jobs run there, wherever the Snakefile lies."""
-    path = Path(workflow.basedir) / path
+    path = CODE / path
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -65,7 +67,7 @@ NOT_NAMED = ("script", "code", "files", "model", "run")
 # Jobs use this interpreter and this source tree, also where the environment is not activated.
 os.environ.update(
     PATH=f"{os.path.dirname(sys.executable)}:{os.getenv('PATH', '')}",
-    PYTHONPATH=f"{workflow.basedir}:{os.getenv('PYTHONPATH', '')}",
+    PYTHONPATH=f"{CODE}:{os.getenv('PYTHONPATH', '')}",
 )
 
 if workflow.output_settings.dryrun and workflow.is_main_process:
