@@ -27,5 +27,25 @@ rule all:
     default_target: True
     input:
         milestones=f"{RESULTS}/milestones.html",
-        reports=expand(f"{RESULTS}/studies/{{study}}/report.html", study=PLAN.studies),
-        runs=expand(f"{RESULTS}/runs/{{run}}/summary.json", run=PLAN.runs),
+        studies=expand(
+            f"{RESULTS}/studies/{{study}}/{{file}}", study=PLAN.studies, file=["report.html", "table.tsv", "plots"]
+        ),
+        runs=expand(
+            f"{RESULTS}/runs/{{run}}/{{file}}",
+            run=PLAN.runs,
+            file=["run.json", "metrics.jsonl", "model", "summary.json"],
+        ),
+        models=expand(
+            f"{RESULTS}/models/{{model}}",
+            model={model for study in PLAN.config.studies.values() for model in study.models},
+        ),
+        evaluations=[
+            f"{RESULTS}/evaluations/{subject}/{evaluation}.{end}"
+            for name, study in PLAN.config.studies.items()
+            for subject in PLAN.subjects(name)
+            for evaluation in study.evaluate
+            for end in ("json", "tsv")
+        ],
+
+
+include: "workflow/rules/request.smk"

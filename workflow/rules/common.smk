@@ -1,6 +1,7 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 # Where Seedbed lies: `workflow.basedir` is that of the main workflow, which may be another one that uses this as a module.
@@ -10,15 +11,24 @@ sys.path.insert(0, str(CODE))
 from seedbed.config.fields import dump
 from seedbed.config.load import check
 from seedbed.data.sources import local_files
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, choices
 from seedbed.files import canonical_json, hold_lock
 from seedbed.plan import Plan, specs
+from seedbed.plan.check import check_evaluation
 from seedbed.plan.forecast import forecast
 
-try:
+
+@contextmanager
+def mistakes_told(where=None):
+    """End the workflow with one line at a mistake of the user."""
+    try:
+        yield
+    except SeedbedError as error:
+        sys.exit(f"error: {f'{where}: ' if where else ''}{error}")
+
+
+with mistakes_told():
     PLAN = Plan(check(config))
-except SeedbedError as error:
-    sys.exit(f"error: {error}")
 
 RESULTS = PLAN.config.results.rstrip("/")
 
@@ -27,6 +37,19 @@ def code(path):
     """A file of Seedbed's as seen from the working directory: jobs run there, wherever the Snakefile lies."""
     path = CODE / path
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def known(what, name, names):
+    """A name that a target has; the workflow ends with one line where nothing is called so."""
+    with mistakes_told():
+        if name not in names:
+            raise SeedbedError(f"no {what} is called {name!r}{choices(name, names)}")
+    return name
+
+
+def named(kind, wildcards):
+    """The name in the wildcard of that kind, which the configuration has to have."""
+    return known(kind, wildcards[kind], specs.SPECS[kind][0](PLAN))
 
 
 def spec(kind):
@@ -44,10 +67,8 @@ def spec(kind):
 
 def watched(where, files):
     """Local files to watch for changes, while there are at most 1000 of them."""
-    try:
+    with mistakes_told(where):
         paths = local_files(files)
-    except SeedbedError as error:
-        sys.exit(f"error: {where}: {error}")
     return [str(path) for path in paths] if len(paths) <= 1000 else []
 
 
@@ -72,15 +93,6 @@ os.environ.update(
 
 if workflow.output_settings.dryrun and workflow.is_main_process:
     print(forecast(PLAN), flush=True)
-
-
-# Snakemake's own lock outlives a killed process, so the profile turns it off; this one does not.
-onstart:
-    global LOCK  # held as long as the process lives
-    try:
-        LOCK = hold_lock(RESULTS)
-    except SeedbedError as error:
-        sys.exit(f"error: {error}")
 
 
 wildcard_constraints:
