@@ -20,6 +20,11 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 
 
+for path in PLAN.config.custom_rules:
+
+    include: custom_rules(path)
+
+
 report: "workflow/report/workflow.rst"
 
 

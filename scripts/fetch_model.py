@@ -1,4 +1,4 @@
-"""Fetch a model that was trained elsewhere: python scripts/fetch_model.py --model qwen --out models/qwen"""
+"""Fetch an external model: python scripts/fetch_model.py --model qwen --out models/qwen"""
 
 from pathlib import Path
 

@@ -20,18 +20,11 @@ def main() -> None:
         from seedbed.files import write_text
         from seedbed.plan import Plan
         from seedbed.plan.specs import study_specs
-        from seedbed.report.pages import milestones_page
+        from seedbed.report.milestones import milestones_page
 
         specs = json.loads(args.specs) if args.specs else study_specs(Plan(load(args.config)))
-        tables = [
-            pd.read_csv(
-                args.results / "studies" / spec["name"] / "table.tsv",
-                sep="\t",
-                dtype={"run": str},
-                keep_default_na=False,
-            )
-            for spec in specs
-        ]
+        paths = [args.results / "studies" / spec["name"] / "table.tsv" for spec in specs]
+        tables = [pd.read_csv(path, sep="\t", converters={"run": str}) for path in paths]  # a run may be called null
         write_text(args.out, milestones_page(list(zip(specs, tables, strict=True))))
 
 

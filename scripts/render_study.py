@@ -13,8 +13,8 @@ def main() -> None:
     args = arguments.parse_args()
     with reporting(args.log):
         from seedbed.files import write_text
-        from seedbed.report.pages import study_page
         from seedbed.report.results import StudyResults
+        from seedbed.report.study import study_page
 
         write_text(args.out, study_page(StudyResults(spec_of(args, "study"), args.results), args.plots))
 

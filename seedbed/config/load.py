@@ -52,6 +52,8 @@ class Config(Strict):
     """The whole configuration of a workflow."""
 
     results: Annotated[str, AfterValidator(plain_path)] = "results"
+    # Snakemake files with rules of one's own, from the working directory
+    custom_rules: list[str] = []
     corpora: dict[Name, Corpus] = {}
     tokenizers: dict[Name, Tokenizer] = {}
     contexts: dict[Name, ContextSource] = {}

@@ -213,7 +213,7 @@ class Init(Strict):
 
     run: Name
     step: Positive | None = None
-    # go on with its optimizer state, too
+    # resume its optimizer state, too
     optimizer: bool = False
 
     @model_validator(mode="after")
@@ -257,6 +257,8 @@ class Run(Strict):
     # what a finished run is to an evaluation, and the module:name of the class that reads it
     subject: ClassVar[str]
     subject_class: ClassVar[str]
+    # what `init` may name a run of; the same as this one unless it says otherwise
+    starts_from: ClassVar[str | None] = None
     # keys that name inputs: the checksums of their files are in the identity in their place
     naming: ClassVar[tuple[str, ...]] = ()
 
@@ -286,6 +288,29 @@ class Run(Strict):
 
     def check(self, where: str, plan: "Plan") -> None:
         """Raise SeedbedError where a reference leads nowhere or something does not fit together."""
+        if self.init:
+            self.check_init(where, plan)
+
+    def check_init(self, where: str, plan: "Plan") -> "Run":
+        """The run that this one starts from; raises SeedbedError where it cannot."""
+        refer(f"{where}.init.run", self.init.run, plan.runs, "run")
+        origin, step, wanted = plan.runs[self.init.run], self.init.step, self.starts_from or self.subject
+        if origin.subject != wanted:
+            raise SeedbedError(
+                f"config: {where}.init: {self.init.run!r} leaves a model of kind {origin.subject!r}; "
+                f"expected {wanted!r}"
+            )
+        if step is None:
+            return origin
+        steps = origin.step_count()
+        if steps is None:
+            raise SeedbedError(
+                f"config: {where}.init.step: the steps of {self.init.run!r} are not known; "
+                f"expected a budget in {origin.unit(dump(origin)).name}"
+            )
+        if step > steps:
+            raise SeedbedError(f"config: {where}.init.step: {self.init.run!r} has {steps} steps; found {step}")
+        return origin
 
     def spec(self) -> dict:
         """The identity of the run."""
@@ -322,6 +347,7 @@ NO_MATTER_OF_SPEED = ("budget", "optimizer", "schedule", "clip", "spikes", "init
 class TokenRun(Run):
     """A run of a causal LM over tokens: what language models and in-context autoencoders have in common."""
 
+    starts_from = "causal-lm"
     naming = ("tokenizer",)
 
     tokenizer: Name
@@ -362,6 +388,7 @@ class TokenRun(Run):
 
     def check(self, where: str, plan: "Plan") -> None:
         refer(f"{where}.tokenizer", self.tokenizer, plan.tokenizers, "tokenizer")
+        super().check(where, plan)
         if self.budget.tokens and self.budget.tokens < self.batch_tokens:
             raise SeedbedError(
                 f"config: {where}.budget.tokens: {self.budget.tokens} is less than a batch of "
@@ -369,13 +396,7 @@ class TokenRun(Run):
             )
 
     def check_init(self, where: str, plan: "Plan") -> "Run":
-        """The run that this one starts from; raises SeedbedError where it cannot."""
-        refer(f"{where}.init.run", self.init.run, plan.runs, "run")
-        origin = plan.runs[self.init.run]
-        if origin.subject != "causal-lm":
-            raise SeedbedError(
-                f"config: {where}.init: {self.init.run!r} is no language model; expected one to start from"
-            )
+        origin = super().check_init(where, plan)
         for key in ("model", "tokenizer"):
             if getattr(self, key) != getattr(origin, key, None):
                 raise SeedbedError(f"config: {where}.init: {self.init.run!r} has another {key}; expected the same")

@@ -139,7 +139,7 @@ class TrainedTokenizer(Strict):
     max_bytes: Positive = 1_000_000_000
 
 
-class ForeignTokenizer(Strict):
+class ExternalTokenizer(Strict):
     """A tokenizer from the hub or a directory (tokenizer.json or SentencePiece), used as it is."""
 
     from_: Annotated[str, Field(alias="from")]
@@ -148,7 +148,7 @@ class ForeignTokenizer(Strict):
 
 
 Tokenizer = Annotated[
-    Annotated[TrainedTokenizer, Tag("<corpus>")] | Annotated[ForeignTokenizer, Tag("<from>")],
+    Annotated[TrainedTokenizer, Tag("<corpus>")] | Annotated[ExternalTokenizer, Tag("<from>")],
     by_key("corpus", "from"),
 ]
 

@@ -65,7 +65,7 @@ def download_package(package: str, checksum: str, target: Path) -> None:
 
 
 def download_url(url: str, checksum: str, target: Path, pause: float = 1.0) -> None:
-    """Fetch a URL, going on where an interrupted download ended; `pause` seconds, doubling, between attempts."""
+    """Fetch a URL, resuming an interrupted download; `pause` seconds, doubling, between attempts."""
     partial = target.with_name(f".{target.name}.download")
     partial.parent.mkdir(parents=True, exist_ok=True)
     for attempt in range(ATTEMPTS):

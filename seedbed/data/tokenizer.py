@@ -123,7 +123,7 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
     """Write a tokenizer directory with `stats.json`, and return the stats.
 
     `spec` is a tokenizer of the configuration; `corpus` the directory of a built corpus, which one that is trained
-    needs (a foreign one is measured on it if given).
+    needs (an external one is measured on it if given).
     """
     with replacing(target) as folder:
         stats = {}

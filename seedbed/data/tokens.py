@@ -2,7 +2,7 @@
 
 A split is one long stream: the tokens of each document, then the end-of-sequence token. It lies in flat files of
 little-endian integers, memory-mapped; `index.json` names them. Training reads windows of `seq_len` + 1 tokens that
-overlap by one, without padding, in an order computed per index: nothing has to be kept to go on after a stop, and the
+overlap by one, without padding, in an order computed per index: nothing has to be kept to resume, and the
 order does not depend on the number of processes.
 """
 
@@ -111,7 +111,8 @@ class TokenSplit:
         self.folder, self.name = folder, f"{folder}: {split}"
         self.tokens, self.eos_id = entry["tokens"], index["eos_id"]
         self.documents = entry["documents"]
-        self.bytes, self.words = entry.get("bytes"), entry.get("words")  # of whole documents: contexts have neither
+        # of whole documents: contexts have none of them
+        self.bytes, self.characters, self.words = (entry.get(key) for key in ("bytes", "characters", "words"))
         self.published_words = entry.get("published_words")  # of a data set that comes with a count of its own
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")

@@ -33,10 +33,19 @@ def evaluate(
 
 def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | None, batch_tokens: int):
     """What an evaluation of this spec measures: the model of a run, or one where there is no run."""
-    wanted = EVALUATIONS[spec["kind"]].subject
-    kind = located(next(run.subject_class for run in OBJECTIVES.values() if run.subject == wanted))
+    kind = located(subject_class(spec["kind"]))
     options = {"batch_tokens": batch_tokens, "precision": spec["precision"]}
     return kind.of_run(run, tokens, **options) if run else kind.of_model(model, tokens, **options)
+
+
+def subject_class(kind: str) -> str:
+    """Where the class is that opens what a kind of evaluation measures, as `module:name`."""
+    return next(run.subject_class for run in OBJECTIVES.values() if run.subject == EVALUATIONS[kind].subject)
+
+
+def modules_of(kind: str) -> list[str]:
+    """The modules that decide what comes out of a kind of evaluation, besides those that they import."""
+    return [f"{EVALUATIONS.package(kind)}.measure", subject_class(kind).partition(":")[0], __name__]
 
 
 def measured(name: str, spec: dict, subject, out: Path, **inputs: list[Path]) -> dict:

@@ -49,6 +49,7 @@ class Card:
     what: str  # "A llama language model"
     trained_on: str  # "1,043 documents"
     how: str = ""  # it is loaded, as Markdown
+    loss_unit: str = ""  # "nats per token"
 
 
 class Objective(Protocol):

@@ -63,7 +63,8 @@ def check_evaluation(plan: "Plan", name: str, subject: str) -> None:
     found = plan.kind_of(subject)
     if evaluation.subject != found:
         raise SeedbedError(
-            f"config: {where}: kind {evaluation.kind!r} measures a {evaluation.subject}; {subject!r} is a {found}"
+            f"config: {where}: {subject!r} is a subject of kind {found!r}; kind {evaluation.kind!r} measures "
+            f"{evaluation.subject!r}"
         )
     evaluation.check(where, subject, plan)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from seedbed.config.fields import dump
 from seedbed.config.load import Config
 from seedbed.config.run import Init, Run
-from seedbed.data.config import ForeignTokenizer, Tokenizer
+from seedbed.data.config import ExternalTokenizer, Tokenizer
 from seedbed.files import read_json
 from seedbed.models.config import ExternalModel
 from seedbed.plan.check import check_plan
@@ -47,7 +47,7 @@ class Plan:
     def tokenizers(self) -> dict[str, Tokenizer]:
         """Every tokenizer by name; an external model brings its own, under its name."""
         own = {
-            name: ForeignTokenizer(from_=model.from_, revision=model.revision) for name, model in self.external.items()
+            name: ExternalTokenizer(from_=model.from_, revision=model.revision) for name, model in self.external.items()
         }
         return self.config.tokenizers | own
 
@@ -113,6 +113,6 @@ class Plan:
         return value
 
     def vocabulary(self, tokenizer: str) -> int | None:
-        """Size of a tokenizer's vocabulary; None where it is a foreign one that is not there yet."""
+        """Size of a tokenizer's vocabulary; None where it is an external one that is not there yet."""
         stated = getattr(self.tokenizers[tokenizer], "vocab_size", None)
         return stated or self.stored(f"tokenizers/{tokenizer}/stats.json", "vocab_size")

@@ -14,7 +14,7 @@ from seedbed.train.schedules import common_spec, stable_until
 class Trunk:
     """The first `step` updates of every run whose spec has the part that `common` is the checksum of.
 
-    `spec` is that of a run which makes them, and `before` the trunk that it goes on from.
+    `spec` is that of a run which makes them, and `before` the trunk that it continues.
     """
 
     spec: dict

@@ -45,6 +45,15 @@ class StudyResults:
     def summary(self, run: str) -> dict:
         return read_json(self.results / "runs" / run / "summary.json")
 
+    def unit(self, run: str) -> str:
+        """What a run counts; a summary that does not say so counts tokens."""
+        return self.summary(run).get("unit", "tokens")
+
+    @property
+    def units(self) -> str:
+        """What the runs count, as a heading says it."""
+        return " or ".join(dict.fromkeys(map(self.unit, self.runs)))
+
     def trunk(self, name: str) -> dict:
         """The summary of the first steps that several runs share."""
         return read_json(self.results / "trunks" / name / "summary.json")

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or ignored, and the same for every way of computing a run.
 
 A checkpoint holds fp32 weights and the optimizer's state by the names of the parameters, as safetensors: whatever the
-number of processes or the ZeRO stage that wrote it, any other goes on from it. It is written into a hidden folder, in
+number of processes or the ZeRO stage that wrote it, any other resumes from it. It is written into a hidden folder, in
 the background; a manifest with sizes and checksums is written last, then the folder is renamed to `step-<n>`. Reading
 goes from the newest to the oldest and takes the first whose files are as the manifest says.
 """
@@ -45,7 +45,7 @@ def folder_of(root: Path, step: int) -> Path:
 
 
 class Saver:
-    """Writes checkpoints below `root` while training goes on, one at a time."""
+    """Writes checkpoints below `root` while training continues, one at a time."""
 
     def __init__(self, root: Path, keep: int = KEEP) -> None:
         self.root, self.keep = root, keep

@@ -122,7 +122,7 @@ def model_card(job: Job, summary: dict, card: Card) -> str:
 
 {card.what} of {summary["parameters"]:,} parameters, trained by Seedbed on
 {summary[unit]:,} {unit} ({summary["epochs"]:.2f} epochs, {card.trained_on}).
-Validation loss {summary["valid_loss"]:.4f} nats per {unit.removesuffix("s")},
+Validation loss {summary["valid_loss"]:.4f} {card.loss_unit},
 {summary["seconds"]:.0f} s on {summary["devices"]} device(s).
 {card.how}
 Identity `{job.identity}`; configuration:

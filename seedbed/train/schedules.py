@@ -101,7 +101,7 @@ def trunk(schedule: dict, steps: int) -> dict:
 
 
 def common_spec(spec: dict, steps: int, step: int) -> dict:
-    """What the state after `step` of `steps` updates hangs on: the whole spec, or the part without how it ends."""
+    """What the state after `step` of `steps` updates depends on: the whole spec, or the part without how it ends."""
     if not 0 < step <= stable_until(spec["schedule"], steps):
         return spec
     return {key: value for key, value in spec.items() if key != "budget"} | {"schedule": trunk(spec["schedule"], steps)}

@@ -43,7 +43,7 @@ def way_back(spec: dict, step: int) -> int:
 
 
 def after_rollback(state: dict, spike: dict, kept: dict) -> dict:
-    """The state to go on with: what the checkpoint `kept` had, and the spike of `state`.
+    """The state to continue with: what the checkpoint `kept` had, and the spike of `state`.
 
     `spike` has step, loss, limit and back_to; the batches read between are left out from now on.
     """

@@ -348,7 +348,7 @@ class Trainer:
         return kept - {0}
 
     def save(self, wait: bool) -> None:
-        """Take a copy of the state, to be written while training goes on."""
+        """Take a copy of the state, to be written while training continues."""
         self.progress.count_seconds()
         files = {"weights": self.engine.weights(self.is_main), "optimizer": self.engine.optimizer_state(self.is_main)}
         states = [None] * self.world

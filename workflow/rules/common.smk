@@ -13,6 +13,7 @@ from seedbed.config.load import check
 from seedbed.data.sources import local_files
 from seedbed.errors import SeedbedError, choices
 from seedbed.files import canonical_json, hold_lock
+from seedbed.imports import sources
 from seedbed.plan import Plan, specs
 from seedbed.plan.check import check_evaluation
 from seedbed.plan.forecast import forecast
@@ -50,6 +51,19 @@ def known(what, name, names):
 def named(kind, wildcards):
     """The name in the wildcard of that kind, which the configuration has to have."""
     return known(kind, wildcards[kind], specs.SPECS[kind][0](PLAN))
+
+
+def custom_rules(path):
+    """The place of a rule file of the user's, which is named from the working directory."""
+    if not Path(path).is_file():
+        sys.exit(f"error: config: custom_rules: {path}: no such file in {Path.cwd()}")
+    return str(Path(path).resolve())
+
+
+def code_of(*modules):
+    """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
+    with mistakes_told():
+        return [code(path) for path in sources(*modules)]
 
 
 def spec(kind):

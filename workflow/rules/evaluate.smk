@@ -5,6 +5,8 @@
 #        models/<model>/: the files of an external model.
 #        contamination/<evaluation>/<corpus>.json: which questions occur in a training corpus.
 
+from seedbed.evaluate.job import modules_of
+
 
 def model_of(wildcards):
     """The model of a run, or an external one."""
@@ -37,8 +39,8 @@ def what_is_measured(wildcards, input):
 
 
 def evaluation_code(wildcards):
-    """The module that measures this kind of evaluation."""
-    return code(f"seedbed/evaluate/{PLAN.config.evaluations[wildcards.evaluation].kind}/measure.py")
+    """The code that measures this kind of evaluation, and that which opens what it measures."""
+    return code_of(*modules_of(PLAN.config.evaluations[wildcards.evaluation].kind))
 
 
 def evaluation_files(wildcards):
@@ -86,7 +88,7 @@ rule fetch_model:
 rule find_contamination:
     input:
         script=code("scripts/find_contamination.py"),
-        code=code("seedbed/evaluate/cmmlu/contamination.py"),
+        code=code_of("seedbed.evaluate.cmmlu.contamination"),
         files=question_files,
         corpus=f"{RESULTS}/corpora/{{corpus}}/stats.json",
     output:

@@ -3,6 +3,8 @@
 # Takes: the small files of runs and evaluations (config `studies`).
 # Gives: studies/<study>/{table.tsv,plots/}.
 
+from seedbed.report.kinds import part_of, report_module
+
 
 def study_part(*parts):
     """A params function: a study with those parts that a rule reads, as JSON."""
@@ -26,10 +28,25 @@ def results_of(*files):
     return of
 
 
+def report_code(module, *parts):
+    """An input function: the code that shows a study, and the reports of its kinds of evaluations with these parts."""
+
+    def of(wildcards):
+        names = PLAN.config.studies[wildcards.study].evaluate
+        kinds = dict.fromkeys(PLAN.config.evaluations[name].kind for name in names)
+        try:
+            files = [code(part_of(kind, part)) for kind in kinds for part in parts]
+            return code_of(module, *map(report_module, kinds)) + files
+        except SeedbedError as error:
+            sys.exit(f"error: {error}")
+
+    return of
+
+
 rule render_table:
     input:
         script=code("scripts/render_table.py"),
-        code=code("seedbed/report/table.py"),
+        code=report_code("seedbed.report.table"),
         results=results_of("summary.json"),
     output:
         table=report(
@@ -62,8 +79,8 @@ rule render_table:
 rule render_plots:
     input:
         script=code("scripts/render_plots.py"),
-        code=code("seedbed/report/draw.py"),
-        results=results_of("metrics.jsonl"),
+        code=report_code("seedbed.report.draw"),
+        results=results_of("summary.json", "metrics.jsonl"),
     output:
         plots=report(
             directory(f"{RESULTS}/studies/{{study}}/plots"),

@@ -3,20 +3,14 @@
 # Takes: tables, plots, and the small files of runs and evaluations (config `studies`).
 # Gives: studies/<study>/report.html and milestones.html.
 
+SHARED_TEMPLATES = ("base.html", "style.css")
+
 
 rule render_study:
     input:
         script=code("scripts/render_study.py"),
-        code=[
-            code("seedbed/report/pages.py"),
-            code("seedbed/report/templates/study.html"),
-            *expand(
-                code("seedbed/report/templates/evaluations/{kind}.html"),
-                kind=["perplexity", "forgetting", "history", "cmmlu", "samples", "reconstruction"],
-            ),
-            code("seedbed/report/templates/base.html"),
-            code("seedbed/report/templates/style.css"),
-        ],
+        code=report_code("seedbed.report.study", "page.html"),
+        templates=[code(f"seedbed/report/templates/{name}") for name in ("study.html", *SHARED_TEMPLATES)],
         plots=f"{RESULTS}/studies/{{study}}/plots",
         results=results_of("summary.json", "run.json"),
     output:
@@ -51,12 +45,8 @@ rule render_study:
 rule render_milestones:
     input:
         script=code("scripts/render_milestones.py"),
-        code=[
-            code("seedbed/report/pages.py"),
-            code("seedbed/report/templates/milestones.html"),
-            code("seedbed/report/templates/base.html"),
-            code("seedbed/report/templates/style.css"),
-        ],
+        code=code_of("seedbed.report.milestones"),
+        templates=[code(f"seedbed/report/templates/{name}") for name in ("milestones.html", *SHARED_TEMPLATES)],
         tables=expand(f"{RESULTS}/studies/{{study}}/table.tsv", study=PLAN.studies),
     output:
         page=report(

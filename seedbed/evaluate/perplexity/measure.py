@@ -19,6 +19,7 @@ from seedbed.data.tokens import TokenSplit
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM, right_padded
 
+LONGEST_WORD = 15  # characters and the space after it, on average; English has 6, Finnish 8
 BUFFERED = 64  # batches of windows that are sorted at a time, so that those of like lengths go together
 
 Window = tuple[int, np.ndarray, int]  # document number, tokens [inputs + 1], how many of the last targets count
@@ -111,7 +112,8 @@ def summary(documents: list[dict], split: TokenSplit, unigram: float) -> dict:
     """Perplexities of a split; those per byte and per word need all of its documents, whose text is counted.
 
     Words are those that the data set publishes for the split, as the figures in the literature have it, or else what
-    white space separates.
+    white space separates. Where that is longer than `LONGEST_WORD` characters on average, the script puts no spaces
+    between words, as Chinese and Thai do not, and nothing is told of words.
     """
     tokens, nats = sum(row["tokens"] for row in documents), sum(row["nats"] for row in documents)
     result = {
@@ -127,13 +129,13 @@ def summary(documents: list[dict], split: TokenSplit, unigram: float) -> dict:
         "word_perplexity": None,
     }
     if len(documents) == split.documents:
-        words = split.published_words or split.words
         result["bits_per_byte"] = nats / log(2) / split.bytes
-        result["words"] = words
-        result["words_from"] = "published" if split.published_words else "counted"
-        result["word_loss"] = nats / words
-        # Chinese has few spaces, and so very long "words": beyond what a float holds only the loss is told.
-        result["word_perplexity"] = exp(nats / words) if nats / words < 700 else None
+        words = split.published_words or (split.words if split.characters <= LONGEST_WORD * split.words else None)
+        if words:
+            result["words"] = words
+            result["words_from"] = "published" if split.published_words else "counted"
+            result["word_loss"] = nats / words
+            result["word_perplexity"] = exp(nats / words) if nats / words < 700 else None
     return result
 
 

@@ -80,24 +80,22 @@ class IcaeRun(TokenRun):
 
     def check(self, where: str, plan: "Plan") -> None:
         refer(f"{where}.contexts", self.contexts, plan.config.contexts, "set of contexts")
+        if isinstance(self.model, str) and self.init:
+            raise SeedbedError(f"config: {where}: model {self.model!r} is a base already; expected no init")
         super().check(where, plan)
         if isinstance(self.model, str):  # its positions are known when it is there
-            if self.init:
-                raise SeedbedError(f"config: {where}: model {self.model!r} is a base already; expected no init")
             if self.tokenizer != self.model:
                 raise SeedbedError(
                     f"config: {where}.tokenizer: found {self.tokenizer!r}, expected that of its model, {self.model!r}"
                 )
             return
-        learned = self.model.max_position_embeddings
-        if self.init:
-            learned = learned or self.check_init(where, plan).seq_len
-        elif self.lora or self.decoder == "frozen":
+        if not self.init and (self.lora or self.decoder == "frozen"):
             what = "lora" if self.lora else "decoder"
             raise SeedbedError(
                 f"config: {where}.{what}: keeps a base that was never trained; expected init, an external model, or "
                 f"{'lora: null' if self.lora else 'decoder shared or trained'}"
             )
+        learned = self.model.max_position_embeddings or (self.init and plan.runs[self.init.run].seq_len)
         if self.model.family == "gpt2":
             problem = Geometry.of(dump(self)).misfit("gpt2", self.seq_len, self.continuation, learned)
             if problem:

@@ -11,7 +11,7 @@ in steps of the compression rate, `spread` evenly over the context whatever its 
 | `uniform-int` | 1..L | floor((r+1)/2) + r i | same | same |
 | `spread` | 1..L | round(1/2 + c/2 + c i), c = L/k | same | same |
 
-Of several segments each goes on where the one before ended; the encoder of `default` reads each by itself.
+Of several segments each continues where the one before ended; the encoder of `default` reads each by itself.
 """
 
 from fractions import Fraction

@@ -245,6 +245,7 @@ class InContextAutoencoding:
             what=f"An in-context autoencoder: {self.geometry.memory_tokens} memory vectors for a context. A model",
             trained_on=f"{self.train.split.documents:,} documents",
             how=HOW,
+            loss_unit="nats per token",
         )
 
     def provenance(self) -> dict:

@@ -68,8 +68,6 @@ class LanguageModelRun(TokenRun):
     def check(self, where: str, plan: "Plan") -> None:
         refer(f"{where}.corpus", self.corpus, plan.config.corpora, "corpus")
         super().check(where, plan)
-        if self.init:
-            self.check_start(where, plan)
         if self.recurrence and self.model.family != "llama":
             raise SeedbedError(
                 f"config: {where}.recurrence: needs rotary positions; found family {self.model.family!r}, "
@@ -82,25 +80,14 @@ class LanguageModelRun(TokenRun):
                 f"config: {where}: seq_len {self.seq_len} does not fit the {positions} positions of its model"
             )
 
-    def check_start(self, where: str, plan: "Plan") -> None:
-        """Raise SeedbedError where the run, or the step, that it starts from does not fit."""
-        origin = self.check_init(where, plan)
-        if self.init.step is not None:
-            steps = origin.step_count()
-            if steps is None:
-                raise SeedbedError(
-                    f"config: {where}.init.step: the steps of {self.init.run!r} are not known; "
-                    "expected a budget in tokens"
-                )
-            if self.init.step > steps:
-                raise SeedbedError(
-                    f"config: {where}.init.step: {self.init.run!r} has {steps} steps; found {self.init.step}"
-                )
+    def check_init(self, where: str, plan: "Plan") -> TokenRun:
+        origin = super().check_init(where, plan)
         if self.model.family == "gpt2" and self.seq_len > (self.model.n_positions or origin.seq_len):
             raise SeedbedError(
                 f"config: {where}: seq_len {self.seq_len} does not fit the {origin.seq_len} positions that "
                 f"{self.init.run!r} has learned"
             )
+        return origin
 
     def facts(self, plan: "Plan") -> Facts:
         vocabulary = plan.vocabulary(self.tokenizer)

@@ -52,7 +52,7 @@ class LanguageModelling:
         rows = spec["batch_tokens"] // self.seq_len
         in_order = spec["data"] == "order"
         self.train = Streams(train, self.seq_len, rows) if in_order else Windows(train, self.seq_len, spec["seed"])
-        # Of rows that read on, by the first row of their micro-batch; and the sequence that it goes on with.
+        # Caches of rows that read on, by the first row of their micro-batch; and the sequence that continues each.
         self.caches: dict[int, SegmentCache] = {}
         self.following: dict[int, int] = {}
         self.loss_module = NextToken(self.initial_model())
@@ -184,7 +184,7 @@ class LanguageModelling:
         return rows
 
     def load_state_dict(self, state: dict[str, torch.Tensor], micro_batches: list[range], device: torch.device) -> None:
-        """Take up what the rows remembered that go on with these micro-batches."""
+        """Take up what those rows remembered that continue with these micro-batches."""
         self.caches, self.following = {}, {}
         for numbers in micro_batches if state else []:
             first = self.train.row(numbers[0])
@@ -205,6 +205,7 @@ class LanguageModelling:
             what=f"A {self.spec['model']['family']} language model",
             trained_on=f"{self.documents:,} documents",
             how=KEYNORM_IS_NEEDED if self.spec["model"]["key_norm"] else "",
+            loss_unit="nats per token",
         )
 
     def provenance(self) -> dict:

@@ -32,7 +32,7 @@ UNSTATED_LENGTH = 2048  # of a model that does not say how long its inputs were
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a model remembers of the first `length` tokens of an input; any number of inputs may go on from it."""
+    """What a model remembers of the first `length` tokens of an input; any number of inputs may continue it."""
 
     length: int = 0
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()  # keys and values [1, heads, cached, head_dim] each
@@ -42,7 +42,7 @@ class Prefix:
         return [(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)) for keys, values in self.layers]
 
     def cache(self, batch: int) -> DynamicCache:
-        """What transformers goes on from with `batch` rows."""
+        """The cache that transformers continues with `batch` rows."""
         cache = DynamicCache()
         for keys, values in self.repeated(batch):
             layer = DynamicLayer()
@@ -170,8 +170,8 @@ class CausalLM:
     def logits(self, tokens: torch.Tensor, at: torch.Tensor | None = None, after: Prefix | None = None) -> torch.Tensor:
         """Next-token logits [batch, n, vocabulary] in fp32 of tokens [batch, length], padded on the right if at all.
 
-        `at` [batch, n] are the places in `tokens` to give them for, all by default; `after` is what every row goes on
-        from. A recurrent model reads in the segments and with the cache that it was trained with.
+        `at` [batch, n] are the places in `tokens` to give them for, all by default; `after` is what every row
+        continues. A recurrent model reads in the segments and with the cache that it was trained with.
         """
         ids, after = self.fed(tokens), after or Prefix()
         at = at if at is None else at.to(ids.device)

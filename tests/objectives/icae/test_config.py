@@ -52,7 +52,12 @@ MISTAKES = [
     ),
     (DEFAULT, "studies.batch-size.evaluate", ["reconstruction"], ["measures a icae", "'tiny' is a causal-lm"]),
     (ADAPTED, "runs.icae.init.step", 3, ["runs.icae.init.step", "unknown key"]),
-    (ADAPTED, "runs.icae.init.run", "icae", ["runs.icae.init", "'icae' is no language model"]),
+    (
+        ADAPTED,
+        "runs.icae.init.run",
+        "icae",
+        ["runs.icae.init", "'icae' leaves a model of kind 'icae'; expected 'causal-lm'"],
+    ),
     (ADAPTED, "runs.icae.lora.targets", "qv", ["runs.icae.lora.targets", "'qv'"]),
     (ELSEWHERE, "runs.icae.tokenizer", "news-4k", ["runs.icae.tokenizer", "expected that of its model, 'qwen'"]),
     (ELSEWHERE, "runs.icae.init", {"run": "tiny"}, ["runs.icae", "'qwen' is a base already"]),

@@ -1,0 +1,11 @@
+"""What a report shows of samples."""
+
+from seedbed.report.contract import Report
+
+
+def columns(result: dict) -> dict:
+    keys = ("repetition", "distinct_1", "distinct_2", "distinct_3")
+    return {f"{one['label']}.{key}": one[key] for one in result["settings"] for key in keys}
+
+
+REPORT = Report(columns)
