@@ -10,6 +10,7 @@ from seedbed.config.load import check
 from seedbed.data.sources import local_files
 from seedbed.errors import SeedbedError
 from seedbed.files import canonical_json, hold_lock
+from seedbed.models import facts
 from seedbed.plan import Plan, specs
 from seedbed.plan.forecast import forecast
 
@@ -79,6 +80,7 @@ onstart:
         LOCK = hold_lock(RESULTS)
     except SeedbedError as error:
         sys.exit(f"error: {error}")
+    facts.keep(Path(RESULTS))
 
 
 wildcard_constraints:

@@ -70,16 +70,13 @@ class LanguageModelRun(TokenRun):
         super().check(where, plan)
         if self.init:
             self.check_start(where, plan)
-        if self.recurrence and self.model.family != "llama":
-            raise SeedbedError(
-                f"config: {where}.recurrence: needs rotary positions; found family {self.model.family!r}, "
-                "expected llama"
-            )
+        facts = self.model.facts
+        if self.recurrence and facts.no_recurrence:
+            raise SeedbedError(f"config: {where}.recurrence: needs {facts.no_recurrence}")
         refer_to_split(where, self.corpus, plan.config.corpora, "valid")
-        positions = self.model.max_position_embeddings
-        if positions is not None and positions < self.seq_len:
+        if facts.positions is not None and facts.positions < self.seq_len:
             raise SeedbedError(
-                f"config: {where}: seq_len {self.seq_len} does not fit the {positions} positions of its model"
+                f"config: {where}: seq_len {self.seq_len} does not fit the {facts.positions} positions of its model"
             )
 
     def check_start(self, where: str, plan: "Plan") -> None:
@@ -96,7 +93,8 @@ class LanguageModelRun(TokenRun):
                 raise SeedbedError(
                     f"config: {where}.init.step: {self.init.run!r} has {steps} steps; found {self.init.step}"
                 )
-        if self.model.family == "gpt2" and self.seq_len > (self.model.n_positions or origin.seq_len):
+        facts = self.model.facts
+        if facts.learned and self.seq_len > (facts.positions or origin.seq_len):
             raise SeedbedError(
                 f"config: {where}: seq_len {self.seq_len} does not fit the {origin.seq_len} positions that "
                 f"{self.init.run!r} has learned"
@@ -105,6 +103,6 @@ class LanguageModelRun(TokenRun):
     def facts(self, plan: "Plan") -> Facts:
         vocabulary = plan.vocabulary(self.tokenizer)
         return Facts(
-            vocabulary and self.model.parameters(vocabulary, self.seq_len),
+            vocabulary and self.model.facts.parameters(vocabulary, self.seq_len),
             plan.stored(f"{self.tokens}/index.json", "splits", "train", "tokens"),
         )
