@@ -12,7 +12,7 @@ from seedbed.config.fields import dump
 from seedbed.config.load import check
 from seedbed.data.sources import local_files
 from seedbed.errors import SeedbedError, choices
-from seedbed.files import canonical_json, hold_lock
+from seedbed.files import canonical_json
 from seedbed.imports import sources
 from seedbed.plan import Plan, specs
 from seedbed.plan.check import check_evaluation
