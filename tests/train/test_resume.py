@@ -145,7 +145,7 @@ def test_a_longer_budget_continues_a_finished_run(runs: Runs, tmp_path: Path, sc
 def test_a_cosine_cannot_be_continued_and_starts_over(runs: Runs, tmp_path: Path) -> None:
     out = runs.train(tmp_path / "run", run_spec())
     runs.train(out, run_spec(budget={"steps": 14}))
-    assert "goes on" not in Path(f"{out}.log").read_text()
+    assert "resumes at" not in Path(f"{out}.log").read_text()
 
 
 @pytest.mark.parametrize("options", [{}, {"processes": 2, "zero_stage": 1}], ids=str)

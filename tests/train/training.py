@@ -108,7 +108,9 @@ class Runs:
         world, errors = job.execution.processes, Path(f"{out}.log")
         errors.unlink(missing_ok=True)
         port = free_port()
-        ranks = [FORKS.Process(target=target or run_rank, args=(job, rank, world, port, errors)) for rank in range(world)]
+        ranks = [
+            FORKS.Process(target=target or run_rank, args=(job, rank, world, port, errors)) for rank in range(world)
+        ]
         for rank in ranks:
             rank.start()
         return Training(job, ranks, errors)
