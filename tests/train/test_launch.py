@@ -44,7 +44,7 @@ def test_processes_are_chosen_by_devices_to_divide_the_batch(
 
 def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(SeedbedError, match="processes: found 4, but 2 GPUs are visible here"):
+    with pytest.raises(SeedbedError, match="processes: found 4, expected at most the 2 visible GPUs"):
         placed(Job("small", run_spec(), Path("run"), execution=Execution(processes=4)))
 
 
@@ -81,12 +81,12 @@ def test_a_model_that_does_not_fit_is_told(command: Callable, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "options", "told"),
     [
-        ({"optimizer": {"name": "muon"}}, ("--zero-stage", "1"), "zero_stage 1 cannot share out the state of muon"),
+        ({"optimizer": {"name": "muon"}}, ("--zero-stage", "1"), "zero_stage 1 cannot shard the state of muon"),
         ({"attention": "flash_attention_2"}, (), "attention: flash_attention_2 needs a CUDA GPU"),
         ({"attention": "flex_attention"}, (), "attention: flex_attention has no backward pass on a CPU"),
         ({}, ("--processes", "3"), "nearest processes that do: 2 or 4"),
         ({"seq_len": 100_000, "batch_tokens": 100_000}, (), "fewer than one window of seq_len 100000"),
-        ({"optimizer": {"lr": 1e30}, "clip": None}, (), "the loss is not a number at step"),
+        ({"optimizer": {"lr": 1e30}, "clip": None}, (), "the loss is not finite at step"),
     ],
 )
 def test_a_mistake_ends_with_one_line(
