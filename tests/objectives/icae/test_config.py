@@ -48,9 +48,9 @@ MISTAKES = [
         DEFAULT,
         "studies.icae-positions.evaluate",
         ["perplexity"],
-        ["evaluations.perplexity", "measures a causal-lm", "icae"],
+        ["evaluations.perplexity", "measures 'causal-lm'", "icae"],
     ),
-    (DEFAULT, "studies.batch-size.evaluate", ["reconstruction"], ["measures a icae", "'tiny' is a causal-lm"]),
+    (DEFAULT, "studies.batch-size.evaluate", ["reconstruction"], ["measures 'icae'", "'tiny' is of kind 'causal-lm'"]),
     (ADAPTED, "runs.icae.init.step", 3, ["runs.icae.init.step", "unknown key"]),
     (
         ADAPTED,
