@@ -71,7 +71,7 @@ def test_mappings_are_varied_under_a_label() -> None:
                 "init": {"run": "tiny"},
                 "model": {**DEFAULT["models"]["tiny"], "num_hidden_layers": 5},
             },
-            "'tiny' has another model",
+            "'tiny' has a different model",
         ),
         ("corpora.news.split", {"valid": 0, "test": 0.1}, "needs the valid split; corpora.news.split.valid is 0"),
         ("corpora.news.split", {"valid": 0.1, "test": 0}, "needs the test split"),
