@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The one exception whose message is meant for users."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ class SeedbedError(Exception):
 
 
 def choices(found: str, valid: Iterable[str]) -> str:
-    """Say what would have fitted: `; did you mean 'x'?` when one is near, otherwise all of them."""
+    """Hint at valid values: `; did you mean 'x'?` when one is near, otherwise all of them."""
     valid = [str(name) for name in valid]
     near = get_close_matches(str(found), valid, n=1)
     if near:

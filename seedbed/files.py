@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place and renamed into it."""
+"""Files that are complete or absent: everything is written under a temporary name beside its target, then renamed."""
 
 import fcntl
 import glob
@@ -19,14 +19,14 @@ from seedbed.errors import SeedbedError
 def replacing(target: Path | str) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or a directory to; it becomes `target` if the block succeeds.
 
-    A failure inside the block leaves `target` as it was and removes what was begun.
+    A failure inside the block leaves `target` unchanged and removes the partial output.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
-    for left in target.parent.glob(f".{glob.escape(target.name)}.{socket.gethostname()}-*.partial"):
-        if not alive(int(left.name.removesuffix(".partial").rpartition("-")[2])):
-            remove(left)
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.{socket.gethostname()}-*.partial"):
+        if not alive(int(stale.name.removesuffix(".partial").rpartition("-")[2])):
+            remove(stale)
     try:
         yield partial
         flush(partial)
@@ -38,7 +38,7 @@ def replacing(target: Path | str) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Have the files at `path` reach the disk, so that a rename never outlives what it names."""
+    """Sync the files at `path` to disk, so that a rename never survives a crash that their contents do not."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             with file.open("rb") as stream:
@@ -46,7 +46,7 @@ def flush(path: Path) -> None:
 
 
 def hold_lock(folder: Path | str) -> IO:
-    """Claim a directory for this process as long as the returned file is open, at most until the process ends.
+    """Lock a directory for this process until the returned file is closed or the process ends.
 
     Raises SeedbedError when another process holds it.
     """
@@ -60,7 +60,7 @@ def hold_lock(folder: Path | str) -> IO:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this machine has that id."""
+    """Whether a process with that id runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -71,7 +71,7 @@ def alive(pid: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a directory tree, if it is there."""
+    """Delete a file or a directory tree, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -79,7 +79,7 @@ def remove(path: Path) -> None:
 
 
 def linked(source: str, target: str) -> None:
-    """A second name for a large file that nobody changes, where the file system has such."""
+    """Hard-link a large file that never changes; copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -92,7 +92,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling per value, so that equal values have equal text and equal checksums."""
+    """A unique spelling of each value, so that equal values have equal text and equal checksums."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

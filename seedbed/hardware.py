@@ -1,4 +1,4 @@
-"""What this machine is and how fast it can multiply; needed by training and for provenance."""
+"""Properties of this machine, for training and for provenance."""
 
 import ctypes
 import platform
@@ -23,15 +23,15 @@ def bf16_is_fast() -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next tensor; else each large one comes from the kernel, zeroed, anew."""
+    """Have glibc keep freed memory for the next tensor; else the kernel zeroes fresh pages for each large one."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that it takes
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)  # the maximum that it accepts
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def peak_memory_bytes() -> dict[str, int]:
-    """Largest resident memory of this process so far, and of its GPU where it has one."""
+    """Peak resident memory of this process so far, and of its GPU if it has one."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available():
@@ -40,7 +40,7 @@ def peak_memory_bytes() -> dict[str, int]:
 
 
 def machine() -> dict:
-    """Name of the processor or GPUs, and what else tells one machine's timings from another's."""
+    """Processor, GPUs, and what else timings depend on."""
     facts = {"platform": platform.platform(), "processor": processor(), "cores": torch.get_num_threads()}
     if torch.cuda.is_available():
         facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -70,7 +70,7 @@ def installed(package: str) -> str:
 
 @cache
 def git_revision() -> str | None:
-    """Commit of the source tree this library lies in, with `+changes` if it differs; None outside of git."""
+    """Commit of the source tree of this library, with `+changes` if it differs; None outside of git."""
     folder = Path(__file__).parent
     try:
         described = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]

@@ -1,4 +1,4 @@
-"""Progress of what takes a while: a bar in a terminal, a line now and then elsewhere, nothing for what is soon done."""
+"""Progress of long operations: a bar in a terminal, an occasional line elsewhere, nothing for short ones."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ ELSEWHERE = {"delay": 10, "mininterval": 30, "maxinterval": 60}
 
 
 class Lines:
-    """A file to which each state of a bar is a line of its own."""
+    """A stream that writes each state of a bar as a line of its own."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -28,9 +28,9 @@ class Lines:
 
 
 def progress(items: Iterable | None = None, *, what: str, unit: str, total: float | None = None, **options) -> tqdm:
-    """Items as they are, or a counter to `update`, whose progress is shown on the standard error stream.
+    """Iterate over items, or count by `update`, with progress shown on the standard error stream.
 
-    `what` is being done, `unit` what is counted; other options are those of tqdm.
+    `what` names the operation, `unit` what is counted; other options are those of tqdm.
     """
     if sys.stderr.isatty():
         # A terminal that does not know its size says 0, and tqdm would show nothing.

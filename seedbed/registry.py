@@ -1,7 +1,7 @@
-"""Kinds that plug in: by name, where the class of each is; those of the project, then those of installed packages.
+"""Registries of kinds that plug in: the class of each by name, from the project and from installed packages.
 
-A package adds a kind by an entry point, of the group `seedbed.objectives` or `seedbed.evaluations`, that names its
-config class (docs/extending.md).
+A package adds a kind by an entry point in the group `seedbed.objectives` or `seedbed.evaluations` that names its config
+class (docs/extending.md).
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,13 @@ from typing import Any
 
 
 def located(where: str) -> Any:
-    """What `module:name` says; its module is imported here and no sooner, so that a name costs nothing."""
+    """Import what `module:name` refers to; the module is not loaded before, so that listing names is cheap."""
     module, _, name = where.partition(":")
     return getattr(import_module(module), name)
 
 
 class Registry(Mapping[str, type]):
-    """Classes by name, each imported when it is asked for."""
+    """Classes by name, each imported on access."""
 
     def __init__(self, group: str, own: dict[str, str]) -> None:
         self.group, self.own = group, own
@@ -29,7 +29,7 @@ class Registry(Mapping[str, type]):
         return {point.name: point.value for point in entry_points(group=self.group)} | self.own
 
     def package(self, name: str) -> str:
-        """The package of a kind, whose modules have the rest of it."""
+        """The Python package of a kind, which holds its other modules."""
         return self.places[name].partition(":")[0].rpartition(".")[0]
 
     def __getitem__(self, name: str) -> type:

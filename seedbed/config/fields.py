@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from seedbed.errors import choices
 
-# SI and IEC suffixes: a batch of 64Ki tokens is 65 536, of 64k is 64 000.
+# SI and IEC suffixes: 64k is 64 000, 64Ki is 65 536.
 MULTIPLIERS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 COUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*(|k|M|G|Ki|Mi|Gi)")
 COUNT_EXPECTED = "expected a whole number, such as 65536, 64Ki or 1.5M"

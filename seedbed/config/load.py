@@ -1,4 +1,4 @@
-"""The whole configuration: `load` reads one from a file, and turns a mistake into one line.
+"""The whole configuration; `load` reads it from a file and reports a mistake in one line.
 
 The JSON schema under `workflow/schemas/` is generated from these classes.
 """
@@ -23,7 +23,7 @@ DEFAULT_OBJECTIVE = "lm"
 
 
 def objective_of(run: Any) -> Any:
-    """What a run learns, of a mapping or a run."""
+    """The objective of a run, given as a mapping or as a run."""
     return run.get("objective", DEFAULT_OBJECTIVE) if isinstance(run, dict) else getattr(run, "objective", None)
 
 
@@ -42,7 +42,7 @@ Evaluation = Annotated[Union[tuple(EVALUATIONS.values())], Field(discriminator="
 
 
 def plain_path(path: str) -> str:
-    """A directory that can stand in a rule and in a shell line as it is."""
+    """Accept a directory that needs no quoting in rules and shell commands."""
     if not re.fullmatch(r"[\w./+=,@-]+", path) or path.startswith("-"):
         raise ValueError("expected a directory with letters, digits and ./_+=,@- only")
     return path
@@ -52,7 +52,7 @@ class Config(Strict):
     """The whole configuration of a workflow."""
 
     results: Annotated[str, AfterValidator(plain_path)] = "results"
-    # Snakemake files with rules of one's own, from the working directory
+    # Snakemake files with custom rules, relative to the working directory
     custom_rules: list[str] = []
     corpora: dict[Name, Corpus] = {}
     tokenizers: dict[Name, Tokenizer] = {}
@@ -66,7 +66,7 @@ class Config(Strict):
 def load(path: Path | str) -> Config:
     """Read and check a configuration file.
 
-    Raises SeedbedError with one line when the file is missing, is not YAML or does not fit.
+    Raises SeedbedError with one line when the file is missing, is not YAML or is not a valid configuration.
     """
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -78,5 +78,5 @@ def load(path: Path | str) -> Config:
 
 
 def check(raw: dict) -> Config:
-    """Validate a configuration that is already a mapping, as Snakemake hands it over."""
+    """Validate a configuration that is already a mapping, as Snakemake passes it."""
     return validated(Config, raw, "config")

@@ -1,4 +1,4 @@
-"""Mistakes in a configuration as one line: the path of the key, what was found, what fits."""
+"""Mistakes in a configuration as one line: the path of the key, what was found, what was expected."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def with_found(message: str, found: Any) -> str:
 
 
 def key_path(location: tuple, raw: Any) -> list[str]:
-    """The keys of `location` that the user wrote, without the names of union members that pydantic puts between."""
+    """The keys of `location` that the user wrote, without the names of union members that pydantic inserts."""
     path = []
     for part in location:
         if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int)):
@@ -62,13 +62,13 @@ def key_path(location: tuple, raw: Any) -> list[str]:
 
 
 def refer(where: str, name: str, defined: Any, what: str) -> None:
-    """Raise SeedbedError, with the nearest name, where nothing of that kind is called so."""
+    """Raise SeedbedError, with the nearest name, if `name` is not defined."""
     if name not in defined:
         raise SeedbedError(f"config: {where}: no {what} is called {name!r}{choices(name, defined)}")
 
 
 def refer_to_split(where: str, name: str, corpora: dict, split: str) -> None:
-    """Raise SeedbedError where no corpus is called so, or where it has nothing in that split."""
+    """Raise SeedbedError if the corpus is not defined, or has nothing in that split."""
     refer(f"{where}.corpus", name, corpora, "corpus")
     if split != "train" and not getattr(corpora[name].split, split):
         raise SeedbedError(f"config: {where}: needs the {split} split; corpora.{name}.split.{split} is 0")

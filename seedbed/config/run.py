@@ -1,4 +1,4 @@
-"""What a user may write of a run: model, data, budget, optimizer, schedule, and what else makes it that run."""
+"""Configuration of a run: model, data, budget, optimizer, schedule, and all else that determines its result."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a plan is made of runs
 
 
 class Budget(Strict):
-    """How much a run trains: exactly one of its units (tokens, where it reads some), steps or epochs."""
+    """How long a run trains: exactly one of steps, epochs and, for runs over tokens, tokens."""
 
     steps: Positive | None = None
     epochs: PositiveNumber | None = None
@@ -40,14 +40,14 @@ class Budget(Strict):
 
 
 class TokenBudget(Budget):
-    """In tokens, steps, or epochs of the training split."""
+    """Tokens, steps, or epochs of the training split."""
 
     tokens: Positive | None = None
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a run counts: `per_step` of what `name` says are a step, `per_sample` are one sample of its batches."""
+    """The unit that a run counts in, called `name`: `per_step` of them in a step, `per_sample` in a sample."""
 
     name: str
     per_step: int
@@ -55,21 +55,21 @@ class Unit:
 
     @property
     def samples(self) -> int:
-        """Samples of a step."""
+        """Samples per step."""
         return self.per_step // self.per_sample
 
     @property
     def speed(self) -> str:
-        """The key of its number per second in metrics and summaries."""
+        """Key of units per second in metrics and summaries."""
         return f"{self.name}_per_second"
 
     @property
     def own(self) -> str:
-        """The key of its number that a run itself was trained on, shared steps left out."""
+        """Key of the units that a run itself was trained on, without shared steps."""
         return f"own_{self.name}"
 
     def steps(self, budget: dict, epoch: int | None = None) -> int | None:
-        """Optimizer steps of a budget, at least one; None for epochs whose units are not counted yet."""
+        """Optimizer steps of a budget, at least one; None for epochs whose size in units is not known yet."""
         if budget["steps"]:
             return budget["steps"]
         if budget["epochs"] and epoch is None:
@@ -90,7 +90,7 @@ AutoCount = or_auto(Positive)
 
 
 class Optimizer(Strict):
-    """`lr: auto` is the DeepSeek-LLM formula (seedbed.models.scaling); decay is for the matrices inside the blocks."""
+    """`lr: auto` is the DeepSeek-LLM formula (seedbed.models.scaling); decay applies to matrices inside the blocks."""
 
     name: str
     lr: AutoRate = 1e-3
@@ -197,7 +197,7 @@ Schedule = Annotated[Constant | Linear | Cosine | CosineRestarts | WSD | Plateau
 
 
 class Validation(Strict):
-    """Loss on what training never sees, every `every` steps and after the last one."""
+    """Loss on held-out data, every `every` steps and after the last one."""
 
     every: Positive = 100
 
@@ -219,15 +219,15 @@ class Init(Strict):
     @model_validator(mode="after")
     def state_has_a_step(self) -> "Init":
         if self.optimizer and self.step is None:
-            raise ValueError("the optimizer state of a finished run is not kept: expected a step, too")
+            raise ValueError("the optimizer state of a finished run is not kept; expected a step, too")
         return self
 
 
 class Spikes(Strict):
-    """A loss over `factor` times a running quantile, or not finite, goes back to the last checkpoint and skips on.
+    """A loss above `factor` times a running quantile, or not finite: roll back to a checkpoint and skip batches.
 
-    The quantile is over the last `window` steps, and nothing is a spike before there are as many. Steps are undone up
-    to the last multiple of `every` before the spike, and the batches read since then are left out.
+    The quantile is over the last `window` steps; before that many, only a loss that is not finite is a spike. Training
+    resumes from the last multiple of `every` steps before the spike, and skips the batches read since then.
     """
 
     window: Positive = 128
@@ -239,27 +239,27 @@ class Spikes(Strict):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a dry run tells of a run before it is trained; None where something that it depends on is not built yet."""
+    """What a dry run shows of a run; None where it depends on something that is not built yet."""
 
     parameters: int | None = None
     epoch: int | None = None  # units of one epoch
 
 
 class Run(Strict):
-    """What every run has, whatever it learns, and what the plan asks of it; nothing here loads torch.
+    """Base class of runs: the keys that all kinds have, and what planning requires of them; loads no torch.
 
-    A kind of run is a subclass with a value of its own for `objective`, in the registry `seedbed.objectives`. A *spec*
-    is what `spec` returns: the identity of the run as plain JSON, which is all that training knows of it.
+    A kind of run is a subclass with its own value of `objective`, listed in the registry `seedbed.objectives`. Its
+    *spec* is what `spec` returns: the identity of the run as plain JSON, and all that training knows of it.
     """
 
     # module:name of the `seedbed.objectives.contract.Objective` that trains it
     objective_class: ClassVar[str]
-    # what a finished run is to an evaluation, and the module:name of the class that reads it
+    # the kind of subject that a finished run is to an evaluation, and module:name of the class that loads it
     subject: ClassVar[str]
     subject_class: ClassVar[str]
-    # what `init` may name a run of; the same as this one unless it says otherwise
+    # the kind of subject that `init` may name a run of; None: the same as this run's
     starts_from: ClassVar[str | None] = None
-    # keys that name inputs: the checksums of their files are in the identity in their place
+    # keys that name inputs: not in the spec, as the checksums of their files are in the identity
     naming: ClassVar[tuple[str, ...]] = ()
 
     objective: str
@@ -275,19 +275,19 @@ class Run(Strict):
     log_every: Positive = 10
 
     def with_models(self, where: str, models: dict[str, Any]) -> "Run":
-        """The run with the values of what it names in `models`, by name, written out."""
+        """The run with names of `models` replaced by their values."""
         return self
 
     def with_numbers(self) -> "Run":
-        """The run with numbers in place of `auto`; raises ValueError where they do not follow from it."""
+        """The run with numbers in place of `auto`; raises ValueError where they cannot be computed."""
         return self
 
     def inputs(self) -> dict[str, str]:
-        """The files that training reads by name, below the results: small ones, that say what lies beside them."""
+        """The files that training reads, by name, below the results: small ones that describe the data beside them."""
         return {}
 
     def check(self, where: str, plan: "Plan") -> None:
-        """Raise SeedbedError where a reference leads nowhere or something does not fit together."""
+        """Raise SeedbedError where a reference is undefined or things do not fit together."""
         if self.init:
             self.check_init(where, plan)
 
@@ -297,8 +297,7 @@ class Run(Strict):
         origin, step, wanted = plan.runs[self.init.run], self.init.step, self.starts_from or self.subject
         if origin.subject != wanted:
             raise SeedbedError(
-                f"config: {where}.init: {self.init.run!r} leaves a model of kind {origin.subject!r}; "
-                f"expected {wanted!r}"
+                f"config: {where}.init: {self.init.run!r} is of kind {origin.subject!r}; expected {wanted!r}"
             )
         if step is None:
             return origin
@@ -318,30 +317,30 @@ class Run(Strict):
 
     @classmethod
     def identity(cls, run: dict) -> dict:
-        """The spec of a run that was dumped: all of it but the names of inputs."""
+        """The spec of a dumped run: all of it but the names of inputs."""
         return without(run, *cls.naming) | {"init": run["init"] and without(run["init"], "run")}
 
     @classmethod
     def unit(cls, spec: dict) -> Unit:
-        """What budgets, batches and tables of a run of this spec count."""
+        """The unit that budgets, batches and tables of a run with this spec count in."""
         raise NotImplementedError
 
     @classmethod
     def speed_key(cls, spec: dict) -> dict | None:
-        """What the speed of a run depends on; None where the spec does not tell."""
-        return without(spec, *NO_MATTER_OF_SPEED)
+        """What the speed of a run depends on; None where that is not in the spec."""
+        return without(spec, *UNRELATED_TO_SPEED)
 
     def facts(self, plan: "Plan") -> Facts:
-        """What a dry run tells of the run."""
+        """What a dry run shows of the run."""
         return Facts()
 
     def step_count(self, epoch: int | None = None) -> int | None:
-        """Optimizer steps, where an epoch has so many units; None for epochs that are not counted yet."""
+        """Optimizer steps, given the units of an epoch; None for a budget in epochs whose size is not known yet."""
         run = dump(self)
         return self.unit(run).steps(run["budget"], epoch)
 
 
-NO_MATTER_OF_SPEED = ("budget", "optimizer", "schedule", "clip", "spikes", "init", "seed", "validation", "log_every")
+UNRELATED_TO_SPEED = ("budget", "optimizer", "schedule", "clip", "spikes", "init", "seed", "validation", "log_every")
 
 
 class TokenRun(Run):
@@ -359,14 +358,14 @@ class TokenRun(Run):
 
     @property
     def tokens(self) -> str:
-        """The directory of the tokens that it reads, below the results."""
+        """The directory of the tokens that the run reads, below the results."""
         raise NotImplementedError
 
     def inputs(self) -> dict[str, str]:
         return {"tokens": f"{self.tokens}/index.json", "tokenizer": f"tokenizers/{self.tokenizer}/tokenizer.json"}
 
     def with_models(self, where: str, models: dict[str, Any]) -> "Run":
-        """A new model in place of its name; the name of an external one stays."""
+        """Replace the name of a new model by its value; the name of an external one stays."""
         if not isinstance(self.model, str):
             return self
         refer(f"{where}.model", self.model, models, "model")
@@ -399,7 +398,7 @@ class TokenRun(Run):
         origin = super().check_init(where, plan)
         for key in ("model", "tokenizer"):
             if getattr(self, key) != getattr(origin, key, None):
-                raise SeedbedError(f"config: {where}.init: {self.init.run!r} has another {key}; expected the same")
+                raise SeedbedError(f"config: {where}.init: {self.init.run!r} has a different {key}; expected the same")
         return origin
 
     @model_validator(mode="after")

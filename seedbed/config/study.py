@@ -1,4 +1,4 @@
-"""What a user may write of a study: what to compare, how it is measured and shown."""
+"""Configuration of a study: what to compare, how to evaluate and plot it."""
 
 from datetime import date as Date
 from typing import Annotated, Any, Literal
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from seedbed.config.fields import Name, Positive, Strict
 from seedbed.evaluate import EVALUATIONS
 
-# By the kind of a plot, the kind of evaluation that it shows.
+# The kind of evaluation that each kind of plot shows.
 PLOTS = {plot: kind for kind, evaluation in EVALUATIONS.items() for plot in evaluation.plots}
 
 

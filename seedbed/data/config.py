@@ -1,4 +1,4 @@
-"""What a user may write of data: corpora, tokenizers, and contexts, which are the long documents of a corpus."""
+"""Configuration of data: corpora, tokenizers, and contexts, which are the long documents of a corpus."""
 
 import re
 from string import Formatter
@@ -20,7 +20,7 @@ class PackageSource(Strict):
 
     @property
     def file_name(self) -> str:
-        """What the download is called; corpora with one source share it."""
+        """Name of the downloaded file; corpora with the same source share it."""
         return f"{self.sha256[:8]}-{self.package}.whl"
 
 
@@ -33,7 +33,7 @@ class UrlSource(Strict):
 
     @property
     def file_name(self) -> str:
-        """What the download is called; its ending tells the format."""
+        """Name of the downloaded file; its suffix gives the format."""
         last = self.url.partition("?")[0].rstrip("/").rpartition("/")[2]
         return f"{self.sha256[:8]}-{re.sub('[^A-Za-z0-9._+=,-]', '_', last)}"
 
@@ -45,7 +45,7 @@ class FilesSource(Strict):
 
 
 class HubSource(Strict):
-    """A dataset of the Hugging Face hub, streamed at a pinned revision."""
+    """A Hugging Face hub dataset, streamed at a pinned revision."""
 
     hub: str
     name: str | None = None
@@ -63,7 +63,7 @@ Source = Annotated[
 
 
 class HubSplit(HubSource):
-    """One of the splits that a dataset of the Hugging Face hub is published with."""
+    """A published split of a Hugging Face hub dataset."""
 
     split: str
 
@@ -75,16 +75,16 @@ def share_or_source(value: Any) -> str:
 SplitSource = Annotated[
     Annotated[FilesSource, Tag("<files>")] | Annotated[HubSplit, Tag("<hub>")], by_key("files", "hub")
 ]
-Held = Annotated[
+HeldOut = Annotated[
     Annotated[Share, Tag("<share>")] | Annotated[SplitSource, Tag("<source>")], Discriminator(share_or_source)
 ]
 
 
 class Split(Strict):
-    """What training never sees: shares of the documents, by hash, or documents of sources of their own."""
+    """Held-out documents, which training never sees: a share of all, by hash, or a source of their own."""
 
-    valid: Held = 0.01
-    test: Held = 0.01
+    valid: HeldOut = 0.01
+    test: HeldOut = 0.01
 
     @model_validator(mode="after")
     def leaves_training(self) -> "Split":
@@ -140,7 +140,7 @@ class TrainedTokenizer(Strict):
 
 
 class ExternalTokenizer(Strict):
-    """A tokenizer from the hub or a directory (tokenizer.json or SentencePiece), used as it is."""
+    """A tokenizer from the hub or a directory (tokenizer.json or SentencePiece), used unchanged."""
 
     from_: Annotated[str, Field(alias="from")]
     revision: str | None = None
@@ -171,11 +171,11 @@ class CorpusContexts(Strict):
 
 
 class ControlContexts(Strict):
-    """Text without meaning, which needs no corpus: ids drawn one by one, or by a random Markov chain."""
+    """Meaningless text, which needs no corpus: ids drawn independently, or from a random Markov chain."""
 
     control: Literal["random", "patterned"]
     documents: Positive
-    # in each document
+    # per document
     tokens: Positive
     held_out: Positive = 1000
     seed: Count = 0

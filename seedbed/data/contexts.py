@@ -1,8 +1,8 @@
-"""Long documents as token shards, some of them held out, and the contexts that training and evaluation read there.
+"""Long documents as token shards, some of them held out, and the contexts that training and evaluation read from them.
 
 The shards are those of `seedbed.data.tokens`. A context is `length` tokens of one document, with the `continuation`
-tokens that follow it there. A control has documents of meaningless ids: what a model does with them owes nothing to
-language.
+tokens that follow it there. A control has documents of meaningless ids, so that knowing the language does not help a
+model.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,9 +28,9 @@ EVALUATION_SEED = 0
 def build_contexts(spec: dict, corpus: Path | None, tokenizer: Path, target: Path, processes: int = 1) -> dict:
     """Write `target/shards/*.bin` and `target/index.json` with the splits train and held_out; return the index.
 
-    `spec` is contexts of the configuration; `corpus` the directory of a built corpus, which a control does without.
+    `spec` is a set of contexts of the configuration; `corpus` the directory of a built corpus, unless it is a control.
     One process encodes one shard at a time, so that the result does not depend on `processes`. Raises SeedbedError when
-    nothing would be left for training; then `target` is as it was.
+    nothing would be left for training; `target` is then unchanged.
     """
     if corpus is None and "control" not in spec:
         raise SeedbedError("contexts: found neither a corpus nor a control; expected the directory of a built corpus")
@@ -46,7 +46,7 @@ def build_contexts(spec: dict, corpus: Path | None, tokenizer: Path, target: Pat
 
 
 def write_long(spec: dict, corpus: Path, tokenizer: Path, folder: Path, dtype: str, processes: int) -> dict:
-    """Encode the beginnings of the long documents of a corpus; return what the index says of them."""
+    """Encode the beginnings of the long documents of a corpus; return their part of the index."""
     parts, held_out_from = divide(spec, corpus, processes)
     jobs = []
     for split, own in parts.items():
@@ -124,7 +124,7 @@ def shard_name(split: str, number: int, count: int) -> str:
 
 
 def entry(documents: int, files: list[dict]) -> dict:
-    """What the index says of a split."""
+    """The entry of a split in the index."""
     return {"tokens": sum(info["tokens"] for info in files), "documents": documents, "shards": files}
 
 
@@ -132,7 +132,7 @@ def entry(documents: int, files: list[dict]) -> dict:
 
 
 def write_control(spec: dict, tokenizer: Path, folder: Path, index: dict) -> dict:
-    """Write documents of meaningless ids, the held-out ones drawn first; return what the index says of them."""
+    """Write documents of meaningless ids, the held-out ones drawn first; return their part of the index."""
     if spec["documents"] <= spec["held_out"]:
         raise SeedbedError(
             f"control {spec['control']}: {spec['documents']} documents; "
@@ -155,7 +155,7 @@ def ended_blocks(draw: Callable[[int], np.ndarray], documents: int, tokens: int,
 
 
 def control(spec: dict, allowed: np.ndarray) -> Callable[[int], np.ndarray]:
-    """A function that draws so many more documents of a control, int64 [documents, tokens], from its seed on."""
+    """A function that draws the next documents of a control, int64 [documents, tokens], given their number."""
     generator, size, tokens = np.random.default_rng(spec["seed"]), len(allowed), spec["tokens"]
     if spec["control"] == "random":
         return lambda documents: allowed[generator.integers(size, size=(documents, tokens))]
@@ -166,13 +166,13 @@ def control(spec: dict, allowed: np.ndarray) -> Callable[[int], np.ndarray]:
 def successors(size: int, generator: np.random.Generator) -> np.ndarray:
     """Four different random successors of each state, the likeliest first, int64 [size, SUCCESSORS]."""
     first = generator.integers(size, size=(size, 1))
-    # Steps of at most a quarter of the way round never come back to where they began.
+    # Three steps of at most a quarter of the circle never return to their start.
     steps = generator.integers(1, size // SUCCESSORS + 1, size=(size, SUCCESSORS - 1))
     return np.cumsum(np.hstack([first, steps]), axis=1) % size
 
 
 def walks(follow: np.ndarray, count: int, length: int, generator: np.random.Generator) -> np.ndarray:
-    """Random walks from state to successor, each begun anywhere, int64 [count, length]."""
+    """Random walks from state to successor with random starts, int64 [count, length]."""
     states = np.empty((count, length), np.int64)
     states[:, 0] = generator.integers(len(follow), size=count)
     for place in range(1, length):
@@ -181,7 +181,7 @@ def walks(follow: np.ndarray, count: int, length: int, generator: np.random.Gene
 
 
 def ordinary_ids(tokenizer: Path) -> np.ndarray:
-    """The ids of a tokenizer that are no special tokens, sorted, int64 [ids]."""
+    """The ids of a tokenizer that are not special tokens, sorted, int64 [ids]."""
     encoder, eos = load_for_encoding(tokenizer)
     special = {id for id, token in encoder.get_added_tokens_decoder().items() if token.special}
     return np.array(sorted(set(encoder.get_vocab().values()) - special - {eos}), np.int64)
@@ -199,7 +199,7 @@ def patterned(ids: np.ndarray, allowed: np.ndarray) -> np.ndarray:
 
 
 class Contexts:
-    """The contexts of a split: as many as fit into each document one after the other, each with its continuation.
+    """The contexts of a split: as many consecutive ones as fit into each document, each with its continuation.
 
     Raises SeedbedError when no document is long enough for one.
     """
@@ -209,7 +209,7 @@ class Contexts:
         self.vocab_size, self.eos_id = self.split.vocab_size, self.split.eos_id
         self.length, self.continuation, self.seed = length, continuation, seed
         ends = self.split.document_ends
-        # Of each document, int64 [documents]: tokens without its end, where it begins, contexts in those before it.
+        # Per document, int64 [documents]: tokens without EOS, position of the first, contexts in earlier documents.
         self.sizes = np.diff(ends, prepend=-1) - 1
         self.starts = ends - self.sizes
         counts = np.maximum(self.sizes - continuation, 0) // length
@@ -225,7 +225,7 @@ class Contexts:
     def window(self, number: int) -> np.ndarray:
         """The `number`-th context of the whole training, counted over epochs, int64 [length + continuation].
 
-        Every epoch has each context once, the first of each document moved on by some of the tokens that are left over.
+        Every epoch has each context once; those of a document are shifted by some of the tokens that are left over.
         """
         epoch, place = divmod(number, self.per_epoch)
         place = permuted(place, self.per_epoch, self.seed, epoch)
@@ -237,7 +237,7 @@ class Contexts:
     def at(self, place: int) -> np.ndarray:
         """Context `place` (below per_epoch) of an evaluation, int64 [length + continuation].
 
-        The order is one and the same for every seed, and any first few come from all over the documents.
+        The order is the same for every seed, and the first few already come from all over the split.
         """
         place = permuted(place, self.per_epoch, EVALUATION_SEED, 0)
         return self.read(place, self.document(place), 0)

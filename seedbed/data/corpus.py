@@ -1,12 +1,12 @@
 """From raw documents to a cleaned, deduplicated, shuffled and split corpus, in memory that does not grow with it.
 
 The shuffle is an external sort by a keyed hash of each text: scatter into buckets by its first bits, then sort each
-bucket in memory. It depends on no order of the source, and equal documents meet in one bucket, where they are counted
-and dropped. The split depends on the text alone (without white space, compatibility-normalised), so that a document
-stays in its split whatever else of the configuration changes.
+bucket in memory. It does not depend on the order of the source, and equal documents meet in one bucket, where they are
+counted and dropped. The split depends on the text alone (without white space, compatibility-normalised), so that a
+document stays in its split whatever else changes in the configuration.
 
-A data set may publish splits of its own. Documents of such a source are exactly that split, and what repeats one of
-them elsewhere is dropped there, so that evaluation stays complete and training never sees it.
+A dataset may be published with splits. Such a split keeps exactly its own documents, and copies of them elsewhere are
+dropped, so that evaluation stays complete and training never sees them.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from seedbed.files import replacing, sha256, write_json
 
 SPLITS = ("train", "valid", "test")
 MAIN = "main"
-ORIGINS = ("valid", "test", MAIN)  # what a document comes from: published splits stand before what may repeat them
+ORIGINS = ("valid", "test", MAIN)  # published splits come before the source that may repeat them
 KEY_BYTES = 16
 BUCKET_BITS = 6  # of the key at a time: 64 files open at once is well below what systems allow
 BUCKET_BYTES = 16 << 20  # a larger bucket is scattered again
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
-# Documents and words of the splits of PG-19, as its authors count them and published word perplexities divide by
+# Documents and words of the splits of PG-19 as its authors count them; published word perplexities are per these words
 # (arXiv 1911.05507).
 PG19 = {"validation": (50, 3_007_061), "test": (100, 6_966_499)}
 
@@ -47,7 +47,7 @@ def build_corpus(
     """Write `target/documents/<split>-<n>-of-<m>.jsonl` and `target/stats.json`; return the stats.
 
     `spec` is a corpus of the configuration, `texts` the documents of its source, `published` those of each split that
-    has a source of its own. Raises SeedbedError when nothing is left, or a split is empty; then `target` is as it was.
+    has a source of its own. Raises SeedbedError when nothing is left, or a split is empty; `target` is then unchanged.
     """
     counts = Counter()
     shares = {name: 0 if isinstance(share, dict) else share for name, share in spec["split"].items()}
@@ -69,12 +69,12 @@ def build_corpus(
 
 
 def with_origin(texts: Iterable[str], published: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, str]]:
-    """Documents of the main source and then of the published splits, each with what it comes from."""
+    """Documents of the main source and then of the published splits, each with its origin."""
     return chain(zip(repeat(MAIN), texts), *(zip(repeat(name), own) for name, own in published.items()))
 
 
 def clean(documents: Iterable[tuple[str, str]], spec: dict, counts: Counter) -> Iterator[tuple[str, str]]:
-    """Normalised texts of at least `min_chars` characters, without surrounding white space; origins as they are."""
+    """Normalised texts of at least `min_chars` characters, without surrounding white space; origins are passed on."""
     for origin, text in tqdm(documents, "documents", unit="", unit_scale=True, disable=None):
         counts["read"] += 1
         text = normalise(text, spec["unicode"]).strip()
@@ -95,8 +95,8 @@ def normalise(text: str, form: str) -> str:
 
 def split_of(text: str, shares: dict) -> str:
     """The split of a document: test from the low end of its hash, valid from the high end, train between."""
-    essence = "".join(unicodedata.normalize("NFKC", text).split())
-    position = int.from_bytes(hashlib.blake2b(essence.encode(), digest_size=8).digest()) / 2**64
+    canonical = "".join(unicodedata.normalize("NFKC", text).split())
+    position = int.from_bytes(hashlib.blake2b(canonical.encode(), digest_size=8).digest()) / 2**64
     if position < shares["test"]:
         return "test"
     return "valid" if position >= 1 - shares["valid"] else "train"
@@ -108,19 +108,19 @@ def split_of(text: str, shares: dict) -> str:
 def shuffle(
     documents: Iterable[tuple[str, str]], folder: Path, seed: int, deduplicate: bool, counts: Counter
 ) -> Iterator[tuple[str, str]]:
-    """Documents (origin, text) in an order that is a function of `seed` and the texts, without (or with) repeated ones.
+    """Documents (origin, text) in an order that depends on `seed` and the texts only, deduplicated if asked.
 
     Of equal texts every published split keeps one, and the main source keeps one if no published split has it.
-    `folder` takes the buckets, as many bytes as the texts; it is empty again at the end.
+    `folder` holds the buckets, as many bytes as the texts; it is empty again at the end.
     """
     for bucket in scatter(keyed(documents, seed, deduplicate), folder, depth=0):
         yield from sorted_bucket(bucket, depth=1, deduplicate=deduplicate, counts=counts)
 
 
 def keyed(documents: Iterable[tuple[str, str]], seed: int, deduplicate: bool) -> Iterator[tuple[bytes, bytes]]:
-    """A byte for the origin and the text, with the hash of the text to sort by.
+    """The hash of each text, to sort by, with a byte for the origin and the text.
 
-    The number of the document goes into the hash when repetitions are to be kept apart.
+    The hash includes the number of the document when duplicates are kept, so that they are spread out.
     """
     for number, (origin, text) in enumerate(documents):
         raw = text.encode()
@@ -174,7 +174,7 @@ def sorted_bucket(path: Path, depth: int, deduplicate: bool, counts: Counter) ->
 
 
 class SplitWriter:
-    """Shards of one split; documents go to them in turn, so that every shard is a uniform sample."""
+    """Writes the shards of one split, round-robin, so that every shard is a uniform sample."""
 
     def __init__(self, folder: Path, split: str, shards: int) -> None:
         names = [f"{split}-{number:05d}-of-{shards:05d}.jsonl" for number in range(shards)]
@@ -203,7 +203,7 @@ class SplitWriter:
 
 
 class ShardWriters:
-    """Writers of the three splits; only train has more than one shard."""
+    """Writes the three splits; only train has more than one shard."""
 
     def __init__(self, folder: Path, shards: int) -> None:
         folder.mkdir()
@@ -222,7 +222,7 @@ class ShardWriters:
 
 
 def rounded(length: int) -> int:
-    """A length to three significant digits, so that counting lengths takes bounded memory."""
+    """A length rounded down to three digits, so that counting lengths takes bounded memory."""
     unit = 10 ** max(0, len(str(length)) - 3)
     return length // unit * unit
 
@@ -253,7 +253,7 @@ def check_not_empty(shards: ShardWriters, spec: dict, counts: Counter) -> None:
 
 
 def published_words(source: float | dict | None, documents: int) -> dict[str, int]:
-    """`published_words` of a split that is one of PG-19's own with all of its books; nothing for any other."""
+    """`published_words` of a published split of PG-19, if all of its books are there; empty for any other."""
     if isinstance(source, dict) and source.get("hub", "").endswith("/pg19"):
         books, words = PG19.get(source["split"], (None, None))
         if documents == books:

@@ -1,4 +1,4 @@
-"""Where documents come from: wheels, URLs, local files and the hub, in plain, compressed or archived files.
+"""Sources of documents: wheels, URLs, local files and the hub, in plain, compressed or archived files.
 
 Everything is read as a stream; archives are never unpacked. Bad input raises SeedbedError with file and line or record.
 """
@@ -42,7 +42,7 @@ ATTEMPTS = 5
 def download(source: dict, target: Path) -> None:
     """Fetch the wheel or URL of `source` to the file `target`, checked against its sha256.
 
-    Raises SeedbedError without network, or when the checksum is wrong (nothing is left then).
+    Raises SeedbedError without network, or when the checksum is wrong (the file is then deleted).
     """
     if "package" in source:
         download_package(source["package"], source["sha256"], target)
@@ -57,7 +57,7 @@ def download_package(package: str, checksum: str, target: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-            raise SeedbedError(f"cannot download {package} (is there a network?): pip says {reasons[-1]}")
+            raise SeedbedError(f"cannot download {package} (is there a network?): pip reports {reasons[-1]}")
         (wheel,) = Path(folder).iterdir()
         check_sha256(wheel, checksum, package)
         with replacing(target) as partial:
@@ -85,13 +85,13 @@ def download_url(url: str, checksum: str, target: Path, pause: float = 1.0) -> N
 
 
 def fetch_rest(url: str, partial: Path) -> None:
-    """Append to `partial` what it lacks of `url`; start over where the server sends no ranges."""
+    """Append the missing rest of `url` to `partial`; start over if the server supports no ranges."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to send
+        if error.code == 416:  # the file is complete
             return
         raise
     with response, partial.open("ab" if response.status == 206 else "wb") as stream:
@@ -114,7 +114,7 @@ def check_sha256(path: Path, expected: str, what: str) -> None:
 
 
 def local_files(patterns: str | list[str]) -> list[Path]:
-    """Files that `patterns` (paths, directories, globs) stand for, sorted; every pattern must match something."""
+    """Files that match `patterns` (paths, directories, globs), sorted; every pattern must match something."""
     found = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         paths = [Path(path) for path in [pattern] if Path(path).exists()] or [
@@ -178,14 +178,14 @@ def decompressed(name: str, stream: BinaryIO) -> BinaryIO:
         case ".xz":
             return lzma.open(stream)
         case ".zst":
-            import pyarrow  # the zstandard package would take a truncated file for a whole one
+            import pyarrow  # the zstandard package would take a truncated file as complete
 
             return pyarrow.CompressedInputStream(pyarrow.PythonFile(stream), "zstd")
     return stream
 
 
 def format_of(name: str) -> str | None:
-    """The format that a file's name ends with, before any compression: `a.jsonl.zst` is `jsonl`."""
+    """The format by a file's suffix, without that of its compression: `a.jsonl.zst` is `jsonl`."""
     path = Path(name)
     return FORMATS.get(Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix)
 
@@ -209,7 +209,7 @@ def documents(spec: dict, downloaded: Path | None = None) -> Iterator[str]:
 
 
 def split_documents(spec: dict) -> dict[str, Iterator[str]]:
-    """The raw texts of each split of a corpus that has a source of its own; they are read as those of its source."""
+    """The raw texts of each split of a corpus that has a source of its own, read like those of the main source."""
     own = {name: source for name, source in spec["split"].items() if isinstance(source, dict)}
     return {name: documents(spec | {"source": source}) for name, source in own.items()}
 
@@ -218,7 +218,7 @@ def file_documents(spec: dict, name: str, stream: BinaryIO) -> Iterator[str]:
     kind = spec["format"] if spec["format"] != "auto" else format_of(name)
     if kind is None:
         known = ", ".join(FORMATS)
-        raise SeedbedError(f"{name}: its name does not tell the format ({known}); set `format` of the corpus")
+        raise SeedbedError(f"{name}: unknown suffix; expected one of {known}, or `format` set in the corpus")
     with damage_reported(name):
         stream = decompressed(name, stream)
         match kind:
@@ -269,7 +269,7 @@ def json_records(name: str, stream: BinaryIO) -> Iterator[Any]:
 
 
 def csv_records(name: str, stream: BinaryIO) -> Iterator[dict]:
-    csv.field_size_limit(1 << 30)  # documents are longer than the fields that csv expects
+    csv.field_size_limit(1 << 30)  # documents are longer than csv's default limit
     yield from csv.DictReader(utf8_lines(name, stream))
 
 
@@ -281,7 +281,7 @@ def parquet_records(name: str, stream: BinaryIO) -> Iterator[dict]:
         for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(1000):
             yield from batch.to_pylist()
     except pyarrow.ArrowException as error:
-        raise SeedbedError(f"{name}: not a whole parquet file: {error}") from None
+        raise SeedbedError(f"{name}: truncated or damaged parquet file: {error}") from None
 
 
 READERS = {"jsonl": jsonl_records, "json": json_records, "csv": csv_records, "parquet": parquet_records}
@@ -293,7 +293,7 @@ def hub_records(source: dict) -> Iterator[dict]:
     options = {"split": source["split"], "revision": source["revision"], "streaming": True}
     try:
         yield from datasets.load_dataset(source["hub"], source["name"], **options)
-    except Exception as error:  # the hub client raises its own, urllib's, pyarrow's and fsspec's
+    except Exception as error:  # its own errors, and those of urllib, pyarrow and fsspec
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SeedbedError(f"hub dataset {source['hub']} (split {source['split']}): {reason}") from None
 

@@ -1,4 +1,4 @@
-"""Byte-level BPE from a corpus, or somebody else's tokenizer; either way a directory that transformers loads."""
+"""Byte-level BPE trained on a corpus, or an external tokenizer; either way a directory that transformers loads."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,14 +10,14 @@ from seedbed.errors import SeedbedError
 from seedbed.files import read_json, replacing, write_json
 from seedbed.iterate import batched
 
-# Their ids are their places here: 0, 1, 2.
+# With ids 0, 1, 2, in this order.
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Byte-level BPE (GPT-2, Radford et al. 2019; its word pattern, no prefix space), ids 0, 1, 2 = pad, bos, eos.
 
-    Raises SeedbedError when the texts do not hold enough different pairs for `vocab_size`.
+    Raises SeedbedError when the texts have too few different pairs for `vocab_size`.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -61,10 +61,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", config)
 
 
-def adopt_tokenizer(spec: dict, folder: Path) -> None:
-    """Save a tokenizer of the hub or of a directory (tokenizer.json or SentencePiece) as a fast tokenizer.
+def save_external(spec: dict, folder: Path) -> None:
+    """Save a tokenizer from the hub or a directory (tokenizer.json or SentencePiece) as a fast tokenizer.
 
-    Raises SeedbedError when it cannot be had, is not a fast one, or has no end-of-sequence token.
+    Raises SeedbedError when it cannot be loaded, has no fast version, or has no end-of-sequence token.
     """
     from transformers import AutoTokenizer
 
@@ -81,12 +81,12 @@ def adopt_tokenizer(spec: dict, folder: Path) -> None:
             raise SeedbedError(f"tokenizer {source}: eos_token {spec['eos_token']!r} is not in its vocabulary")
         tokenizer.eos_token = spec["eos_token"]
     if tokenizer.eos_token_id is None:
-        raise SeedbedError(f"tokenizer {source}: has no end-of-sequence token; name one of its tokens as `eos_token`")
+        raise SeedbedError(f"tokenizer {source}: has no end-of-sequence token; set `eos_token` to one of its tokens")
     tokenizer.save_pretrained(folder)
 
 
 def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
-    """The tokenizer of a directory and its end-of-sequence id, set to read special tokens in text as plain text."""
+    """The tokenizer of a directory, which encodes special tokens in text as plain text, and its end-of-sequence id."""
     if not (folder / "tokenizer.json").exists():
         raise SeedbedError(f"{folder / 'tokenizer.json'}: no such file")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -98,12 +98,12 @@ def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
-    """One more than the largest id: ids of other people's tokenizers may have gaps."""
+    """One more than the largest id: ids of external tokenizers may have gaps."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
 def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict:
-    """Bytes and characters per token, and how many texts do not come back exactly after decoding."""
+    """Bytes and characters per token, and how many texts are not exactly restored by decoding."""
     tokens = characters = size = lossy = 0
     for batch in batched(texts, 256):
         for text, encoding in zip(batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True):
@@ -122,13 +122,13 @@ def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict:
 def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
     """Write a tokenizer directory with `stats.json`, and return the stats.
 
-    `spec` is a tokenizer of the configuration; `corpus` the directory of a built corpus, which one that is trained
-    needs (an external one is measured on it if given).
+    `spec` is a tokenizer of the configuration; `corpus` the directory of a built corpus, required to train one
+    (an external one is measured on it if given).
     """
     with replacing(target) as folder:
         stats = {}
         if "from" in spec:
-            adopt_tokenizer(spec, folder)
+            save_external(spec, folder)
         else:
             texts = list(sample(shards(corpus, "train"), spec["max_bytes"]))
             stats["sample_bytes"] = sum(len(text.encode()) for text in texts)

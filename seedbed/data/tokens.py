@@ -2,8 +2,8 @@
 
 A split is one long stream: the tokens of each document, then the end-of-sequence token. It lies in flat files of
 little-endian integers, memory-mapped; `index.json` names them. Training reads windows of `seq_len` + 1 tokens that
-overlap by one, without padding, in an order computed per index: nothing has to be kept to resume, and the
-order does not depend on the number of processes.
+overlap by one, without padding. Their order is computed from the number of each: resuming needs no state, and the order
+does not depend on the number of processes.
 """
 
 import os
@@ -23,9 +23,9 @@ from seedbed.errors import SeedbedError, choices
 from seedbed.files import read_json, replacing, sha256, write_json
 from seedbed.iterate import batched
 
-MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, that go into the index
-BLOCK = 1 << 20  # tokens of a split looked through at once
-BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads, small beside a shard
+MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, copied to the index
+BLOCK = 1 << 20  # tokens of a split scanned at once
+BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads, small compared to a shard
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 
@@ -52,18 +52,18 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
 
 
 def header(tokenizer: Path) -> dict:
-    """What an index says of all its splits: type of the ids on disk, size of the vocabulary, end-of-sequence id."""
+    """Index entries common to all splits: type of the ids on disk, size of the vocabulary, end-of-sequence id."""
     encoder, eos = load_for_encoding(tokenizer)
     vocab_size = vocabulary_size(encoder)
     return {"dtype": "uint16" if vocab_size <= 2**16 else "uint32", "vocab_size": vocab_size, "eos_id": eos}
 
 
 def run_jobs(work: Callable[[tuple], dict], arguments: list[tuple], processes: int) -> list[dict]:
-    """What `work`, a function of a module, makes of each of the arguments, in their order."""
+    """The results of `work`, a module-level function, for each of the arguments, in order."""
     progress = {"total": len(arguments), "desc": "shards", "disable": None}
     if processes <= 1:
         return [work(job) for job in tqdm(arguments, **progress)]
-    # With processes side by side, the tokenizer's own threads would only get in their way.
+    # The processes already use the cores; the tokenizer's own threads would only compete with them.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         return list(tqdm(pool.map(work, arguments), **progress))
@@ -76,7 +76,7 @@ def encode_shard(job: tuple[Path, Path, Path, str]) -> dict:
 
 
 def encoded(texts: Iterable[str], tokenizer: Path) -> Iterator[list[int]]:
-    """The tokens of each text and the end-of-sequence token, those of some texts at a time."""
+    """The tokens of the texts, each followed by the end-of-sequence token, in batches of texts."""
     encoder, eos = load_for_encoding(tokenizer)
     for batch in batched(texts, BATCH):
         ids = []
@@ -113,7 +113,7 @@ class TokenSplit:
         self.documents = entry["documents"]
         # of whole documents: contexts have none of them
         self.bytes, self.characters, self.words = (entry.get(key) for key in ("bytes", "characters", "words"))
-        self.published_words = entry.get("published_words")  # of a data set that comes with a count of its own
+        self.published_words = entry.get("published_words")  # of a dataset with a published count
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
         self.parts = [
@@ -137,7 +137,7 @@ class TokenSplit:
         return np.concatenate(pieces).astype(np.int64)
 
     def each_end(self) -> Iterator[int]:
-        """Positions of the end-of-sequence tokens in order, found a block of the stream at a time."""
+        """Positions of the end-of-sequence tokens in order, scanned a block at a time."""
         for part, start in zip(self.parts, self.starts, strict=False):
             for first in range(0, len(part), BLOCK):
                 yield from (np.flatnonzero(part[first : first + BLOCK] == self.eos_id) + start + first).tolist()
@@ -193,9 +193,9 @@ class Windows:
 
 @dataclass(frozen=True)
 class Streams:
-    """A split cut into `rows` equal streams; each step of the training reads one window on in all of them.
+    """A split cut into `rows` equal streams; each training step reads the next window of all of them.
 
-    Every epoch starts at the beginnings again. The sequence `number` is row `number % rows` of step `number // rows`.
+    Every epoch starts over. The sequence `number` is row `number % rows` of step `number // rows`.
     """
 
     split: TokenSplit
@@ -232,10 +232,10 @@ class Streams:
 
 
 def permuted(index: int, size: int, seed: int, epoch: int) -> int:
-    """Where `index` goes in a pseudo-random permutation of range(size) that (seed, epoch) picks, in O(1) memory.
+    """The image of `index` in a pseudo-random permutation of range(size) chosen by (seed, epoch), in O(1) memory.
 
-    A four-round Feistel network on the next even number of bits (Luby and Rackoff 1988), walked until it is inside
-    the range (cycle walking, Black and Rogaway 2002).
+    A four-round Feistel network on the next even number of bits (Luby and Rackoff 1988), repeated until the result is
+    inside the range (cycle walking, Black and Rogaway 2002).
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1

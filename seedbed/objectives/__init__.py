@@ -1,4 +1,4 @@
-"""What a run can learn: the one list of kinds, each a folder."""
+"""The registry of objectives: what a run can learn, a folder for each kind."""
 
 from seedbed.registry import Registry
 

@@ -1,9 +1,9 @@
-"""What training asks of an objective: the model, batches by number, losses, what it remembers and what it leaves.
+"""What training requires of an objective: the model, batches by number, losses, its state and its export.
 
-The class lies where the run's config says (`objective_class`), and is made as `Class(spec, inputs)`: the spec of a run,
-and the files of its inputs by name. `inputs["init"]`, if it is there, is the directory of a model to start from. All
-ranks make the same one from the same seed. Training counts *samples*: every sample has a number in the whole training,
-which with the seed decides all that is random about it, so that a run resumes without a state of its data, on any
+The run's config class names the objective (`objective_class`). It is built as `Class(spec, inputs)`: the spec of a run,
+and the files of its inputs by name. `inputs["init"]`, if present, is the directory of a model to start from. All ranks
+build the same objective from the same seed. Training counts *samples*: every sample has a number in the whole training,
+which together with the seed determines everything random about it. So a run resumes without data-loader state, on any
 number of processes.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 class Batch(Protocol):
-    """The tensors of some samples; a tensor is one."""
+    """The tensors of some samples; a single tensor is a batch, too."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch": ...
 
@@ -26,7 +26,7 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the memory and the speed of a training depend on."""
+    """What memory and speed of training depend on."""
 
     parameters: int
     trained_parameters: int
@@ -43,57 +43,57 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Card:
-    """What a reader of an exported model has to know besides figures."""
+    """The text of an export's model card, besides numbers."""
 
     metadata: str  # YAML of a model card
     what: str  # "A llama language model"
     trained_on: str  # "1,043 documents"
-    how: str = ""  # it is loaded, as Markdown
+    how: str = ""  # how to load it, as Markdown
     loss_unit: str = ""  # "nats per token"
 
 
 class Objective(Protocol):
     """One run's model, data and loss; training drives it."""
 
-    # What is trained: its parameters that require gradients are what checkpoints hold, and `losses` calls it.
+    # The module to train: checkpoints hold its parameters that require gradients, and `losses` calls it.
     loss_module: torch.nn.Module
     # Samples in one epoch.
     epoch_samples: int
-    # Losses that `losses` yields for a micro-batch.
+    # How many losses `losses` yields for a micro-batch.
     losses_per_batch: int
 
     # --- before the first step ----------------------------------------------------------------------------------------
 
     def sizes(self) -> Sizes:
-        """What its memory depends on; asked before the model is moved or split."""
+        """What memory depends on; called before the model is moved or sharded."""
 
     def prepare(self, precision: str) -> None:
-        """Make ready for training in `fp32` or `bf16`, which is autocast over fp32 weights."""
+        """Prepare for training in `fp32` or `bf16`, which is autocast over fp32 weights."""
 
     def compile(self) -> None:
-        """Use torch.compile for what is worth it."""
+        """Apply torch.compile where it pays off."""
 
     def checkpoint_activations(self) -> None:
-        """Compute activations again in the backward pass."""
+        """Recompute activations in the backward pass."""
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
     def batch(self, numbers: range) -> Batch:
-        """Those samples of the training. They are read one step ahead, in a thread."""
+        """The training samples with these numbers; called one step ahead, in a background thread."""
 
     def largest_batch(self, size: int) -> Batch:
-        """A batch that takes as much memory as any of so many samples."""
+        """A batch of `size` samples that takes as much memory as any other."""
 
     def validation_numbers(self) -> range:
         """Numbers of the samples to validate on."""
 
     def validation_batch(self, numbers: range) -> Batch:
-        """Those samples of the validation."""
+        """The validation samples with these numbers."""
 
     # --- losses -------------------------------------------------------------------------------------------------------
 
     def losses(self, model: torch.nn.Module, batch: Batch, numbers: range) -> Iterator[Tensor]:
-        """`losses_per_batch` mean losses, scalars, of equal shares of a micro-batch; backward follows each.
+        """`losses_per_batch` scalars, the mean losses of equal shares of a micro-batch; backward follows each.
 
         `model` is `loss_module` as training wraps it.
         """
@@ -102,26 +102,26 @@ class Objective(Protocol):
         """Means over the samples of a batch, by name; `loss` is among them."""
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """Figures of the last step that metrics tell beside the loss."""
+        """Values of the last step to log beside the loss, by name."""
 
-    # --- what it remembers --------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of it besides weights: what this rank has, on the CPU.
+        """This rank's part of the state besides weights, on the CPU.
 
-        Checkpoints hold the union over ranks; where several ranks have a name, they have the same under it.
+        Checkpoints hold the union over ranks; a name that several ranks use has to mean the same tensor.
         """
 
     def load_state_dict(self, state: dict[str, Tensor], micro_batches: list[range], device: torch.device) -> None:
-        """Take up what it remembered, that of all ranks; `micro_batches` are what this rank trains on next."""
+        """Restore the state from that of all ranks; `micro_batches` are what this rank trains on next."""
 
     # --- what a finished run leaves -----------------------------------------------------------------------------------
 
     def export(self, folder: Path, published: Path, weights: dict[str, Tensor]) -> None:
-        """Write the model with these trained weights of `loss_module`; `published` is where the folder will be."""
+        """Write the model with these trained weights of `loss_module`; `published` is where the folder will end up."""
 
     def card(self) -> Card:
-        """What a reader of the export has to know."""
+        """The text of the export's model card."""
 
     def provenance(self) -> dict:
-        """What else decided how it was computed, as JSON."""
+        """What else affects the computation, as JSON."""

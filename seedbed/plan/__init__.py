@@ -1,4 +1,4 @@
-"""From a configuration to what is to be done: runs, references, specs, shared steps, and what a dry run tells."""
+"""From a configuration to a plan: runs, references, specs, trunks, and the forecast of a dry run."""
 
 from seedbed.plan.plan import Plan
 

@@ -1,4 +1,4 @@
-"""References of a plan: whether each leads somewhere, and what it leads to fits."""
+"""Checks that every reference of a plan leads to something that exists and fits."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_plan(plan: "Plan") -> None:
-    """Raise SeedbedError, with the path of the key, at the first reference that leads nowhere or does not fit."""
+    """Raise SeedbedError, with the path of the key, at the first reference that is undefined or does not fit."""
     for name, tokenizer in plan.config.tokenizers.items():
         if isinstance(tokenizer, TrainedTokenizer):
             refer(f"tokenizers.{name}.corpus", tokenizer.corpus, plan.config.corpora, "corpus")
@@ -28,7 +28,7 @@ def check_plan(plan: "Plan") -> None:
 
 
 def check_init_order(plan: "Plan") -> None:
-    """Raise when runs start from each other in a circle."""
+    """Raise SeedbedError when runs start from each other in a cycle."""
     for name in plan.runs:
         chain = [name]
         while (run := plan.runs[chain[-1]]).init:
@@ -38,11 +38,11 @@ def check_init_order(plan: "Plan") -> None:
 
 
 def check_external(plan: "Plan") -> None:
-    """Raise where a name stands for two things whose results would lie in one place."""
+    """Raise SeedbedError where an external model has the name of something with the same result path."""
     for name in plan.external:
         for what, others in (("run", plan.runs), ("tokenizer", plan.config.tokenizers)):
             if name in others:
-                raise SeedbedError(f"config: models.{name}: a {what} is called so, too; expected another name")
+                raise SeedbedError(f"config: models.{name}: a {what} has this name; expected another one")
 
 
 def check_study(plan: "Plan", name: str, study: Study) -> None:
@@ -58,7 +58,7 @@ def check_study(plan: "Plan", name: str, study: Study) -> None:
 
 
 def check_evaluation(plan: "Plan", name: str, subject: str) -> None:
-    """Raise where an evaluation is not for such a run or model, or needs what is not there."""
+    """Raise SeedbedError where an evaluation cannot measure a run or model."""
     where, evaluation = f"evaluations.{name}", plan.config.evaluations[name]
     found = plan.kind_of(subject)
     if evaluation.subject != found:

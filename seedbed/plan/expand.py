@@ -1,4 +1,4 @@
-"""Studies expanded to runs: one for each combination of varied values, equal ones once."""
+"""Studies expanded to runs: one for each combination of varied values, without duplicates."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ from seedbed.models.presets import PRESETS
 
 @dataclass(frozen=True)
 class Variant:
-    """A run of a study with the values that tell it from the others, by dotted key."""
+    """A run of a study with the values that distinguish it from the others, by dotted key."""
 
     run: str
     values: dict[str, str] = field(default_factory=dict)
 
 
 def expand(config: Config) -> tuple[dict[str, Run], dict[str, list[Variant]]]:
-    """Every run by name with all its values written out, those of `runs` first; and the variants of each study.
+    """Every run by name with all its values resolved, those of `runs` first; and the variants of each study.
 
-    Equal runs of several studies are one, under the name that came first. Raises SeedbedError where a study, or a run,
-    refers to nothing, and where two different runs would have one name.
+    Equal runs of several studies become one, under the first name. Raises SeedbedError where a study or a run refers to
+    something undefined, and where two different runs would have the same name.
     """
     models = PRESETS | config.models
     bases = {name: run.with_models(f"runs.{name}", models) for name, run in config.runs.items()}
@@ -107,7 +107,9 @@ def variant_of(
         name += f"+{key}={label}" if changed != run else ""
         run = changed
     if not re.fullmatch(NAME, name):
-        raise SeedbedError(f"config: {where}: {name!r} is no name: labels have letters, digits and ._+=,- only")
+        raise SeedbedError(
+            f"config: {where}: {name!r} is not a valid name; labels have letters, digits and ._+=,- only"
+        )
     return Variant(name, {key: label for key, label, _ in changes}), run
 
 
@@ -131,13 +133,13 @@ def with_key(where: str, raw: dict, key: str, value: Any) -> dict:
 
 
 def labelled(values: list | dict[str, Any]) -> dict[str, Any]:
-    """Values by the label that names them; a list of plain values labels itself."""
+    """Values by label; plain values in a list are their own labels."""
     if isinstance(values, dict):
         return values
     for value in values:
         if isinstance(value, list | dict):
             raise SeedbedError(
-                f"config: vary: a value that is not a plain one needs a label: write {{label: value}}, found {value!r}"
+                f"config: vary: a list or mapping needs a label: found {value!r}, expected {{label: value}}"
             )
     return {label(value): value for value in values}
 

@@ -1,4 +1,4 @@
-"""What a dry run tells of each run before it is trained: sizes, steps, bytes, and time where one was measured."""
+"""The table that a dry run prints: size, steps, checkpoint and, where its speed is known, the time of each run."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def forecast(plan: Plan) -> str:
 
 
 def shared(plan: Plan, trunk: Trunk) -> str:
-    """Which runs grow from a trunk."""
+    """The line about a trunk: the runs that share it."""
     users = plan.grown_from(trunk)
     unit = plan.runs[users[0]].unit(trunk.spec)
     amount = f"{trunk.step * unit.per_step:,} {unit.name}"
@@ -38,8 +38,8 @@ def shared(plan: Plan, trunk: Trunk) -> str:
 
 def line(plan: Plan, name: str, run: Run, measured: dict) -> tuple[str, ...]:
     facts, spec = derived(plan, run), run.spec()
-    known = speed_key(spec)
-    speed = known and measured.get(known)
+    key = speed_key(spec)
+    speed = key and measured.get(key)
     return (
         name,
         shown(facts["parameters"], "{:,}"),
@@ -58,7 +58,7 @@ def shown(value: float | None, form: str) -> str:
 
 
 def derived(plan: Plan, run: Run) -> dict:
-    """Sizes of a run that follow from its configuration; None where something that it depends on is not there yet."""
+    """Sizes of a run, derived from its configuration; None where they depend on something that is not built yet."""
     facts, unit = run.facts(plan), run.unit(dump(run))
     steps = run.step_count(facts.epoch)
     amount = steps and steps * unit.per_step
@@ -73,13 +73,13 @@ def derived(plan: Plan, run: Run) -> dict:
 
 
 def speed_key(spec: dict) -> str | None:
-    """What the speed of a run depends on; None where the spec does not tell."""
+    """What the speed of a run depends on; None where that is not in its spec."""
     found = OBJECTIVES[spec["objective"]].speed_key(spec)
     return found and canonical_json(found)
 
 
 def measured_speeds(results: Path) -> dict[str, float]:
-    """Units per second of finished runs by what speed depends on, the newest for each."""
+    """Units per second of finished runs by `speed_key`, the newest for each."""
     speeds = {}
     for path in sorted(results.glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime):
         try:

@@ -1,4 +1,4 @@
-"""What a configuration amounts to: all its runs and studies by name, expanded and checked."""
+"""The plan of a configuration: all its runs and studies by name, expanded and checked."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +15,12 @@ from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
 from seedbed.plan.trunks import Trunk, grow, trunk_at
 
-EXTERNAL = "causal-lm"  # what an external model is to an evaluation
+EXTERNAL = "causal-lm"  # the kind of subject that an external model is
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration with its studies expanded; raises SeedbedError when a reference leads nowhere."""
+    """A configuration with its studies expanded; raises SeedbedError when a reference is undefined or does not fit."""
 
     config: Config
 
@@ -33,7 +33,7 @@ class Plan:
 
     @property
     def runs(self) -> dict[str, Run]:
-        """Every run by name with its model written out: those of `runs`, then the variants of the studies."""
+        """Every run by name with its model resolved: those of `runs`, then the variants of the studies."""
         return self.expanded[0]
 
     @property
@@ -52,28 +52,28 @@ class Plan:
         }
         return self.config.tokenizers | own
 
-    # --- runs and models as they are measured -------------------------------------------------------------------------
+    # --- runs and models as subjects of evaluations -------------------------------------------------------------------
 
     def subjects(self, study: str) -> list[str]:
         """Names of the runs and models that a study compares."""
         return [*(variant.run for variant in self.studies[study]), *self.config.studies[study].models]
 
     def kind_of(self, subject: str) -> str:
-        """What a run or model is to an evaluation."""
+        """The kind of subject that a run or model is to an evaluation."""
         return self.runs[subject].subject if subject in self.runs else EXTERNAL
 
     def tokenizer_of(self, subject: str) -> str:
         return subject if subject in self.external else self.runs[subject].tokenizer
 
     def training_corpora(self, subject: str) -> list[str]:
-        """The corpora that a run and those it started from have learned from; none are known of a model."""
+        """The corpora that a run and those it started from were trained on; empty for an external model."""
         found, run = [], self.runs.get(subject)
         while run:
             found += [run.corpus] if hasattr(run, "corpus") else []
             run = run.init and self.runs[run.init.run]
         return list(dict.fromkeys(found))
 
-    # --- trunks: what is trained once for several runs ----------------------------------------------------------------
+    # --- trunks: steps trained once for several runs ------------------------------------------------------------------
 
     @cached_property
     def trunks(self) -> dict[str, Trunk]:
@@ -92,12 +92,12 @@ class Plan:
         return [name for name, last in self.trunks.items() if trunk in last.chain]
 
     def initial_trunk(self, init: Init) -> Trunk | None:
-        """The trunk that ends where another run starts from, unless that is the end of a run."""
+        """The trunk that ends at the step that `init` names; None for the end of a run."""
         origin = self.runs[init.run]
         return trunk_at(dump(origin), origin.step_count(), init.step) if init.step else None
 
     def study_trunks(self, study: str) -> list[str]:
-        """Names of the trunks below the runs of a study."""
+        """Names of the trunks that the runs of a study grow from."""
         last = [self.trunks[variant.run] for variant in self.studies[study] if variant.run in self.trunks]
         return list(dict.fromkeys(trunk.name for one in last for trunk in one.chain))
 
@@ -112,10 +112,10 @@ class Plan:
                     return None
         return None
 
-    # --- what earlier stages left -------------------------------------------------------------------------------------
+    # --- results of earlier stages ------------------------------------------------------------------------------------
 
     def stored(self, path: str, *keys: str) -> int | None:
-        """A number in a JSON file below the results; None where that is not there yet."""
+        """A number in a JSON file below the results; None where the file does not exist yet."""
         file = Path(self.config.results) / path
         if not file.exists():
             return None
@@ -125,6 +125,6 @@ class Plan:
         return value
 
     def vocabulary(self, tokenizer: str) -> int | None:
-        """Size of a tokenizer's vocabulary; None where it is an external one that is not there yet."""
+        """Size of a tokenizer's vocabulary; None for an external one that is not downloaded yet."""
         stated = getattr(self.tokenizers[tokenizer], "vocab_size", None)
         return stated or self.stored(f"tokenizers/{tokenizer}/stats.json", "vocab_size")

@@ -1,7 +1,7 @@
-"""A *spec* is all that a stage reads of the configuration, as plain JSON.
+"""Specs: everything that a stage reads from the configuration, as plain JSON.
 
-It is the identity of the stage: the workflow passes it to the script and watches it for changes, so that a change
-reruns exactly the stages that read it. Names of inputs are not in it: the stage is given their files.
+A spec is the identity of its stage: the workflow passes it to the script and watches it for changes, so that a change
+reruns exactly the stages that depend on it. Names of inputs are not in it: the stage gets their files.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,12 +43,12 @@ def evaluation_spec(plan: Plan, evaluation: str) -> dict:
 
 
 def contamination_spec(plan: Plan, evaluation: str) -> dict:
-    """What looking for the questions of an evaluation in a corpus reads of it."""
+    """The part of an evaluation that the search for its questions in a corpus depends on."""
     return {"source": dump(plan.config.evaluations[evaluation])["source"]}
 
 
 def study_spec(plan: Plan, study: str, parts: tuple[str, ...] = STUDY_PARTS) -> dict:
-    """The runs and evaluations of a study, and those parts of what else it says."""
+    """The runs and evaluations of a study, and the values of its keys `parts`."""
     config = plan.config.studies[study]
     return {
         "name": study,
@@ -64,7 +64,7 @@ def study_specs(plan: Plan, parts: tuple[str, ...] = STUDY_PARTS) -> list[dict]:
     return [study_spec(plan, study, parts) for study in plan.config.studies]
 
 
-# By the kind of a stage: all names that a plan has of it, and the spec of one.
+# By kind of stage: the names that a plan has of it, and the spec of one.
 SPECS: dict[str, tuple[Callable[[Plan], Iterable[str]], Callable[[Plan, str], dict]]] = {
     "corpus": (lambda plan: plan.config.corpora, corpus_spec),
     "tokenizer": (lambda plan: plan.tokenizers, tokenizer_spec),

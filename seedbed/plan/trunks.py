@@ -1,7 +1,7 @@
-"""What training runs have in common: their first updates, up to where one of them would do something else.
+"""Trunks: the first updates that several runs have in common, trained once.
 
 Runs that differ only in their length, or in where and how their learning rate decays, make the same updates until the
-first of them decays. That part is a trunk: it is trained once, and each run branches from its end.
+first of them decays. That part is a trunk, and each run branches from its end.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from seedbed.train.schedules import common_spec, stable_until
 
 @dataclass(frozen=True)
 class Trunk:
-    """The first `step` updates of every run whose spec has the part that `common` is the checksum of.
+    """The first `step` updates of several runs; `common` is the checksum of the part of their specs that they share.
 
-    `spec` is that of a run which makes them, and `before` the trunk that it continues.
+    `spec` is that of a run which makes just these updates, `before` the trunk that this one continues.
     """
 
     spec: dict
@@ -28,7 +28,7 @@ class Trunk:
 
     @property
     def chain(self) -> list["Trunk"]:
-        """This trunk and those that it grows from, the last one first."""
+        """This trunk and those that it grows from, the longest first."""
         return [self, *(self.before.chain if self.before else [])]
 
 
@@ -42,8 +42,8 @@ def trunk_at(spec: dict, steps: int, step: int, before: Trunk | None = None) -> 
 def grow(runs: dict[str, tuple[dict, int]], wanted: list[tuple[str, int]]) -> dict[str, Trunk]:
     """The last trunk of each run that has one, by the run's name.
 
-    `runs` has the spec and the number of steps of each. Trunks end where at least two runs part, and where somebody
-    wants to start: `wanted` has pairs of run and step.
+    `runs` has the spec and the number of steps of each. Trunks end where at least two runs diverge, and where another
+    run is to start: `wanted` has pairs of run and step.
     """
     limits = [(spec, steps, stable_until(spec["schedule"], steps)) for spec, steps in runs.values()]
     leaving = [trunk_at(spec, steps, limit) for spec, steps, limit in limits if limit]

@@ -1,9 +1,9 @@
-"""Checkpoints that are whole or ignored, and the same for every way of computing a run.
+"""Checkpoints that are intact or ignored, and independent of how a run is computed.
 
-A checkpoint holds fp32 weights and the optimizer's state by the names of the parameters, as safetensors: whatever the
-number of processes or the ZeRO stage that wrote it, any other resumes from it. It is written into a hidden folder, in
-the background; a manifest with sizes and checksums is written last, then the folder is renamed to `step-<n>`. Reading
-goes from the newest to the oldest and takes the first whose files are as the manifest says.
+A checkpoint holds fp32 weights and the optimizer's state by parameter name, as safetensors: any number of processes and
+any ZeRO stage can resume from it. It is written into a hidden folder, in the background; a manifest with sizes and
+checksums is written last, then the folder is renamed to `step-<n>`. A reader takes the newest checkpoint whose files
+match its manifest.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +17,12 @@ from seedbed.errors import SeedbedError
 from seedbed.files import flush, read_json, remove, sha256, write_json
 from seedbed.train.job import MANIFEST
 
-KEEP = 2  # the newest may turn out damaged: the one before is the way back
+KEEP = 2  # the newest may turn out damaged: the one before is the fallback
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint; `manifest` has the step and what else `save` was given as facts."""
+    """An intact checkpoint; `manifest` has the step and the facts that were passed to `save`."""
 
     folder: Path
     manifest: dict
@@ -33,7 +33,7 @@ class Checkpoint:
         return self.manifest["step"]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one of its files; none where it has no such file."""
+        """The tensors of one of its files; empty if there is no such file."""
         from safetensors.torch import load_file
 
         path = self.folder / f"{name}.safetensors"
@@ -53,12 +53,12 @@ class Saver:
         self.pending: Future | None = None
 
     def save(self, step: int, files: dict[str, dict[str, Tensor]], facts: dict, kept: Iterable[int] = ()) -> None:
-        """Write tensors that nobody changes any more as files, and remove older checkpoints except those `kept`."""
+        """Write tensors, which must not change any more, to files; remove older checkpoints except those `kept`."""
         self.wait()
         self.pending = self.pool.submit(self.write, step, files, facts, set(kept))
 
     def wait(self) -> None:
-        """Until what was given is on the disk; raises what went wrong there."""
+        """Wait until the pending checkpoint is on disk; re-raise an error of its writer."""
         if self.pending:
             pending, self.pending = self.pending, None
             pending.result()
@@ -103,17 +103,17 @@ def describe(path: Path) -> dict:
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def each_whole(root: Path, report: Callable[[str], None]) -> Iterator[Checkpoint]:
-    """Whole checkpoints below `root`, the newest first; damaged ones are reported and passed over."""
+def each_intact(root: Path, report: Callable[[str], None]) -> Iterator[Checkpoint]:
+    """Intact checkpoints below `root`, the newest first; damaged ones are reported and skipped."""
     for folder in sorted(root.glob("step-*"), reverse=True):
         try:
             yield opened(folder, root / "metrics.jsonl")
         except SeedbedError as error:
-            report(f"{error}: passed over")
+            report(f"{error}; skipped")
 
 
 def opened(folder: Path, metrics: Path | None = None) -> Checkpoint:
-    """The checkpoint in a folder, with its metrics beside it unless said otherwise.
+    """The checkpoint in a folder, with the metrics file in it unless given.
 
     Raises SeedbedError when it is damaged.
     """

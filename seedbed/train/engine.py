@@ -1,4 +1,4 @@
-"""DeepSpeed around an objective: one optimizer on one model, from a micro-batch to an update, and its state."""
+"""DeepSpeed around an objective: from micro-batches to an update, and access to weights and optimizer state."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from seedbed.train.optimizers import build_optimizer
 
 
 class Engine:
-    """An objective that is trained on this rank; precision `bf16` is autocast over fp32 weights.
+    """An objective being trained on this rank; precision `bf16` is autocast over fp32 weights.
 
-    The optimizer, the gradients that are accumulated and what is exported are fp32 at every ZeRO stage. All functions
-    that return state are collective, and only the main process gets it.
+    Optimizer state, accumulated gradients and exported weights are fp32 at every ZeRO stage. Methods that return state
+    are collective, and only the main process gets it.
     """
 
     def __init__(
@@ -33,24 +33,24 @@ class Engine:
         self.module, *_ = deepspeed.initialize(
             model=objective.loss_module, optimizer=optimizer, config=self.settings(batching.micro_batch, precision)
         )
-        self.module.train()  # a model that was loaded has dropout and checkpointing switched off
+        self.module.train()  # a loaded model is in eval mode: no dropout, no gradient checkpointing
         if batching.processes == 1 and not self.stage:
             self.module.enable_backward_allreduce = False  # it would copy all gradients for nothing
         self.last_norm = torch.tensor(0.0)
 
     def settings(self, micro_batch: int, precision: str) -> dict:
-        """The configuration of DeepSpeed."""
+        """DeepSpeed's configuration."""
         zero = {"stage": self.stage}
         if self.execution.offload == "cpu":
             zero["offload_optimizer"] = {"device": "cpu"}
         return {
             "train_micro_batch_size_per_gpu": micro_batch,
             "gradient_accumulation_steps": self.accumulation,
-            # DeepSpeed takes a missing value for 1; without ZeRO it does not tell the norm, so that is done here.
+            # DeepSpeed takes a missing value as 1; without ZeRO it does not report the norm, so clipping is done here.
             "gradient_clipping": 0.0 if self.clips_itself else self.clip or 0.0,
             "zero_optimization": zero,
             "zero_allow_untested_optimizer": True,
-            # Its own CPU kernel would be compiled at first use; torch has a fused one.
+            # DeepSpeed's own CPU kernel would be compiled at first use; torch has a fused one.
             "zero_force_ds_cpu_optimizer": False,
             "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
             "steps_per_print": 10**9,

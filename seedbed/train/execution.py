@@ -1,28 +1,28 @@
-"""How a run is computed: processes, threads, micro-batches. None of it changes what the run is."""
+"""How a run is computed: processes, threads, micro-batches. None of it is part of the run's identity."""
 
 from dataclasses import dataclass
 
 from seedbed.config.run import Unit, divisors
 from seedbed.errors import SeedbedError, choices
 
-# Positions x width of a micro-batch on a CPU: what a layer keeps then stays near the caches, and a larger one is hardly
-# faster and takes memory (benchmarks/pretrain.py).
+# Positions x width of a micro-batch on a CPU: a layer's activations then stay close to the caches; a larger one is
+# hardly faster and takes more memory (benchmarks/pretrain.py).
 CPU_ACTIVATIONS = 2**18
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is computed; never changes what it is."""
+    """How a run is computed; not part of its identity."""
 
-    processes: int = 1  # 0 chooses: the GPUs that are visible, else one with all threads
+    processes: int = 1  # 0: one per visible GPU that divides the batch, else one with all threads
     threads: int = 1
-    micro_batch: int = 0  # samples per process at a time; 0 chooses
+    micro_batch: int = 0  # samples per process at a time; 0: chosen automatically
     zero_stage: int = 0
     offload: str = "none"  # where ZeRO keeps the optimizer: none or cpu
     gradient_checkpointing: bool = False
     compile: bool = False
     checkpoint_seconds: float = 300
-    checkpoint_steps: int = 0  # 0: by time alone
+    checkpoint_steps: int = 0  # 0: by time only
     checkpoint_keep: int = 2
 
     def __post_init__(self) -> None:
@@ -60,9 +60,9 @@ class Batching:
 
     @staticmethod
     def of(unit: Unit, execution: Execution, steps: int, micro_batch: int) -> "Batching":
-        """From what a run counts and how it is executed, `micro_batch` samples at a time unless that is given there.
+        """Batching of a run with this unit and execution; `micro_batch` is used where the execution has none.
 
-        Raises SeedbedError, with the nearest numbers that fit, when the batch does not divide.
+        Raises SeedbedError, with the nearest divisors, when the batch cannot be split evenly.
         """
         size = execution.micro_batch or micro_batch
         share = share_of_process(unit, execution)
@@ -83,7 +83,7 @@ def possible_micro_batches(unit: Unit, execution: Execution) -> list[int]:
 
 
 def cpu_micro_batch(unit: Unit, execution: Execution, positions: int, width: int) -> int:
-    """The micro-batch that suits a CPU, for samples of so many positions in a model of that width."""
+    """The micro-batch that suits a CPU, for samples of `positions` positions in a model of that width."""
     sizes = possible_micro_batches(unit, execution)
     return next((size for size in sizes if size * positions * width <= CPU_ACTIVATIONS), 1)
 

@@ -1,7 +1,7 @@
-"""One training as it is asked for: its spec, its inputs, where it writes; and its identity, which follows from them.
+"""One run to be trained: its spec, its inputs, where it writes, and its identity, which follows from spec and inputs.
 
-A run keeps what it may have to resume from in `<run>/checkpoints/<identity>/`: the identity is the checksum of its spec
-and of its inputs, so that a changed run never resumes from another's weights, and changing back finds the old ones.
+A run keeps its checkpoints in `<run>/checkpoints/<identity>/`. The identity is the checksum of its spec and inputs, so
+a changed run never resumes from the weights of another, and changing it back finds the old ones.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from seedbed.objectives import OBJECTIVES
 from seedbed.train.execution import Execution
 from seedbed.train.schedules import common_spec
 
-MANIFEST = "manifest.json"  # what makes a directory a checkpoint
+MANIFEST = "manifest.json"  # a directory that has one is a checkpoint
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Job:
     """One run with its inputs and the directory it writes to.
 
     `inputs` are files by name, as the run's config class names them. `init` among them is the directory of a model or
-    of a checkpoint to start from; `trunk` a checkpoint with the first updates of this very run. `until` is the number
+    of a checkpoint to start from; `trunk` a checkpoint with the first updates of this run. `until` is the number
     of updates after which the run ends as a trunk for others.
     """
 
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def kind(self) -> type[Run]:
-        """The config class of such runs."""
+        """The config class of the run."""
         return OBJECTIVES[self.spec["objective"]]
 
     @cached_property
@@ -50,13 +50,13 @@ class Job:
 
     @property
     def initial_checkpoint(self) -> Path | None:
-        """The checkpoint of another run to start from, if it is one."""
+        """The checkpoint of another run to start from; None where `init` is a model or missing."""
         init = self.inputs.get("init")
         return init if init and (init / MANIFEST).exists() else None
 
     @cached_property
     def checksums(self) -> dict[str, str]:
-        """Of what the run reads; a trunk is checked by its own identity."""
+        """Checksums of the inputs by name; a trunk is not among them, it carries an identity of its own."""
         return {name: checksum(path) for name, path in self.inputs.items() if name != "trunk"}
 
     @cached_property
@@ -64,7 +64,7 @@ class Job:
         return sha256_of({"spec": self.spec, "inputs": self.checksums})
 
     def identity_at(self, step: int, steps: int) -> str:
-        """What the state after `step` of `steps` updates is: that of every run which made the same ones."""
+        """Identity of the state after `step` of `steps` updates, shared by all runs that make the same updates."""
         return sha256_of({"spec": common_spec(self.spec, steps, step), "inputs": self.checksums})
 
     @property
@@ -73,12 +73,12 @@ class Job:
 
     @property
     def final(self) -> Path:
-        """What is there once the run is finished."""
+        """The result of the run; exists once the run is finished."""
         return self.store / (f"trunk-{self.until}" if self.until else "final")
 
 
 def checksum(path: Path) -> str:
-    """Of a file, a checkpoint, or a model, whose weights may lie in several files."""
+    """Checksum of a file, a checkpoint, or a model, whose weights may be in several files."""
     if path.is_file():
         return sha256(path)
     if (path / MANIFEST).exists():

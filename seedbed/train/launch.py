@@ -18,7 +18,7 @@ from seedbed.train.job import Job
 def pretrain(job: Job, command: list[str]) -> None:
     """Train a run, or what is left of it, and publish its files in `job.out`.
 
-    `command` is this very process's command line, run again for each rank when there are several.
+    `command` is the command line of this process, started again for each rank when there are several.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from seedbed.train.trainer import train
@@ -27,31 +27,31 @@ def pretrain(job: Job, command: list[str]) -> None:
         ranks = replace(job.execution, processes=int(os.environ["WORLD_SIZE"]))
         train(replace(job, execution=ranks))
         return
-    with alone(job):
+    with locked(job):
         if job.final.exists():
             job.report(f"{job.name}: already trained; its files are published again")
         else:
-            launch(replace(job, execution=placed(job)), command)
+            launch(replace(job, execution=fitted(job)), command)
         publish(job)
 
 
 @contextmanager
-def alone(job: Job) -> Iterator[None]:
-    """Wait until no other process trains this run: one that lost its workflow may still be at it."""
+def locked(job: Job) -> Iterator[None]:
+    """Hold the run's lock; waits for another process that trains it, which may have outlived its workflow."""
     job.store.mkdir(parents=True, exist_ok=True)
     with (job.store / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            job.report(f"{job.name}: another process is training it: waiting for that one to end")
+            job.report(f"{job.name}: another process is training it; waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def placed(job: Job) -> Execution:
-    """The execution of a job with its number of processes chosen by the devices of this machine.
+def fitted(job: Job) -> Execution:
+    """The execution of a job, with the number of processes that suits the devices of this machine.
 
-    Raises SeedbedError when there are fewer devices, or when ZeRO cannot share out this optimizer.
+    Raises SeedbedError when there are too few devices, or when ZeRO cannot shard this optimizer.
     """
     import torch
 
@@ -60,7 +60,7 @@ def placed(job: Job) -> Execution:
     execution, optimizer = job.execution, job.spec["optimizer"]["name"]
     if execution.zero_stage and not shardable(optimizer):
         raise SeedbedError(
-            f"zero_stage {execution.zero_stage} cannot share out the state of {optimizer}; "
+            f"zero_stage {execution.zero_stage} cannot shard the state of {optimizer}; "
             "expected zero_stage 0, or optimizer.name adamw or adam"
         )
     gpus = torch.cuda.device_count()
@@ -70,7 +70,7 @@ def placed(job: Job) -> Execution:
         fitting = [n for n in range(1, max(1, gpus) + 1) if job.unit.samples % n == 0]
         return replace(execution, processes=max(fitting))
     if gpus and execution.processes > gpus:
-        raise SeedbedError(f"processes: found {execution.processes}, but {gpus} GPUs are visible here")
+        raise SeedbedError(f"processes: found {execution.processes}, expected at most the {gpus} visible GPUs")
     return execution
 
 
@@ -99,13 +99,13 @@ def launch(job: Job, command: list[str]) -> None:
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError:
-        raise SystemExit(1) from None  # the rank that failed has said why
+        raise SystemExit(1) from None  # the failed rank has reported why
     except SignalException as stopped:
         raise SeedbedError(f"{job.name}: stopped by signal {stopped.sigval}; the same command resumes it") from None
 
 
 def die_with_parent() -> None:
-    """Have Linux end this rank when its agent is killed; elsewhere it ends when it misses the others."""
+    """Have Linux kill this rank when its launcher is killed; elsewhere it ends when it loses the other ranks."""
     if sys.platform == "linux":
         import ctypes
         import signal
@@ -115,7 +115,7 @@ def die_with_parent() -> None:
 
 
 def publish(job: Job) -> None:
-    """Put what the finished run left in its store where readers look."""
+    """Copy the result of a finished run from its store to `job.out`, where later stages read it."""
     final, store = job.final, job.store
     if job.until:
         with replacing(job.out / str(job.until)) as partial:

@@ -1,4 +1,4 @@
-"""Memory of a training: how much it takes, how much fits, and what to say when it did not."""
+"""Memory of training: how much it needs, which micro-batch fits, and what to advise when it runs out."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,25 +10,25 @@ from seedbed.objectives.contract import Sizes
 from seedbed.train.execution import Execution
 
 GIB = 2**30
-# Bytes per token, layer and unit of width that a layer keeps for its backward pass in bf16 (arXiv 2205.05198, eq. 1,
-# without the attention scores, which no backend here keeps); and with gradient checkpointing only its input.
+# Bytes per token, layer and unit of width that a layer stores for the backward pass in bf16 (arXiv 2205.05198, eq. 1,
+# without the attention scores, which no backend here stores); with gradient checkpointing only its input.
 ACTIVATION_BYTES, CHECKPOINTED_BYTES = 34, 4
 
 
 def estimate(sizes: Sizes, micro_batch: int, execution: Execution) -> dict[str, float]:
-    """GiB per process: weights with gradients, optimizer state, activations of a micro-batch of so many samples."""
-    shared = [execution.processes if execution.zero_stage >= stage else 1 for stage in (1, 2, 3)]
+    """GiB per process: weights with gradients, optimizer state, activations of `micro_batch` samples."""
+    shards = [execution.processes if execution.zero_stage >= stage else 1 for stage in (1, 2, 3)]
     per_layer = CHECKPOINTED_BYTES if execution.gradient_checkpointing else ACTIVATION_BYTES
     return {
-        "weights and gradients": sizes.parameters * (4 / shared[2] + 4 / shared[1]) / GIB,
-        "optimizer": sizes.parameters * 8 / shared[0] / GIB,
+        "weights and gradients": sizes.parameters * (4 / shards[2] + 4 / shards[1]) / GIB,
+        "optimizer": sizes.parameters * 8 / shards[0] / GIB,
         "activations": sizes.layers * sizes.width * micro_batch * sizes.positions * per_layer / GIB,
     }
 
 
 @contextmanager
-def running_out_told(name: str, describe: Callable[[], str]) -> Iterator[None]:
-    """Turn an allocation that failed into one line with an estimate and what to change."""
+def out_of_memory_reported(name: str, describe: Callable[[], str]) -> Iterator[None]:
+    """Turn a failed allocation into one line with an estimate and what to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -51,9 +51,9 @@ def advice(sizes: dict[str, float], micro_batch: int, execution: Execution, smal
 
 
 def largest_that_fits(sizes: list[int], fits: Callable[[int], bool]) -> int:
-    """The first of `sizes` (the largest first) that fits, by bisection: what fits once fits for all smaller ones.
+    """The first of `sizes` (largest first) that fits, by bisection: where one fits, all smaller ones do.
 
-    Raises SeedbedError when not even the last one does.
+    Raises SeedbedError when not even the smallest does.
     """
     low, high = 0, len(sizes) - 1
     while low < high:

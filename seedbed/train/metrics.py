@@ -1,4 +1,4 @@
-"""What a run writes while it learns: metrics.jsonl, TensorBoard events beside it, a progress bar."""
+"""What a run reports while training: metrics.jsonl, TensorBoard events beside it, a progress bar."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ from seedbed.train.job import Job
 
 
 class MetricsLog:
-    """Appends a line per logged step; opened at a checkpoint, it keeps the lines before that step.
+    """Appends a line per logged step; a resumed run keeps the lines before the checkpoint's step.
 
-    `metrics.jsonl` in the run's store is the record; `tensorboard` is made again from it, so that every step is shown
+    `metrics.jsonl` in the run's store is the record; `tensorboard` is rewritten from it, so that every step appears
     once.
     """
 
@@ -54,7 +54,7 @@ class MetricsLog:
 
 
 def whole_lines(path: Path) -> list[dict]:
-    """Lines of a metrics file whose writer may have been killed in the middle of the last one."""
+    """The complete lines of a metrics file, whose writer may have been killed in the middle of the last one."""
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The micro-batch of a run for which nobody chose one: found once on a device, then remembered beside the run."""
+"""The micro-batch of a run where none is configured: found once per device, then stored with the run."""
 
 import gc
 
@@ -13,7 +13,7 @@ from seedbed.train.memory import largest_that_fits, ran_out
 
 
 def chosen_micro_batch(job: Job, objective: Objective, sizes: Sizes, precision: str) -> int:
-    """Samples of a micro-batch: what the execution says, what was found before, or what fits into GPU memory now."""
+    """Samples per micro-batch: as configured, as found before, or as many as fit into GPU memory now."""
     if job.execution.micro_batch:
         return job.execution.micro_batch
     if not torch.cuda.is_available():
@@ -50,7 +50,7 @@ def smallest_of_ranks(size: int) -> int:
 
 
 def fits(job: Job, objective: Objective, precision: str, size: int) -> bool:
-    """Whether a micro-batch of `size` samples goes through forward and backward beside the optimizer's state."""
+    """Whether forward and backward of `size` samples fit into memory together with the optimizer's state."""
     module = objective.loss_module
     try:
         attempt(job, objective, precision, size)

@@ -1,4 +1,4 @@
-"""Optimizers by their configuration, and their state by the names of the parameters."""
+"""Optimizers from their configuration, and their state by parameter name."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from torch.nn import Parameter
 
 from seedbed.errors import SeedbedError
 
-# Plain numbers in the state of an optimizer stand in a file as tensors of these types without dimension, which no
-# optimizer here uses for anything else.
+# Plain numbers in the state of an optimizer are saved as zero-dimensional tensors of these types, which no optimizer
+# here uses for anything else.
 NUMBERS = {int: torch.int64, float: torch.float64}
 
 
 def shardable(name: str) -> bool:
-    """Whether ZeRO stages 1 to 3 may split this optimizer: they show it flat slices of the weights.
+    """Whether ZeRO stages 1 to 3 may shard this optimizer: they pass it flat slices of the weights.
 
-    Only an element-wise update is the same there; the others look at rows, matrices or blocks of 256 values.
+    Only an element-wise update is the same on slices; the others depend on rows, matrices or blocks of 256 values.
     """
     return name in ("adamw", "adam")
 
@@ -26,10 +26,10 @@ def shardable(name: str) -> bool:
 def build_optimizer(model: torch.nn.Module, spec: dict) -> torch.optim.Optimizer:
     """The optimizer `spec["name"]` over the trainable weights of `model`, as a fused kernel where torch has one.
 
-    Weight decay is not for norms and biases (one-dimensional) nor for embeddings, unless `decay_all`; an output head
-    tied to the embedding is an embedding. It is decoupled (AdamW, arXiv 1711.05101), only `adam` adds it to the
-    gradient. In `adafactor` (arXiv 1804.04235) `lr` is relative to the root mean square of each weight, and counts as
-    1/sqrt(t) from the update t on where it is larger than that. `muon` is for the matrices of the blocks: `MuonAdamW`.
+    Norms and biases (one-dimensional) and embeddings are not decayed, unless `decay_all`; an output head tied to the
+    embedding is an embedding. Decay is decoupled (AdamW, arXiv 1711.05101); only `adam` adds it to the gradient. In
+    `adafactor` (arXiv 1804.04235) `lr` is relative to the root mean square of each weight, and capped at 1/sqrt(t) at
+    update t. `muon` is for the matrices inside the blocks: `MuonAdamW`.
 
     Raises SeedbedError when `adamw8bit` is not installed or cannot run on this machine.
     """
@@ -40,7 +40,7 @@ def build_optimizer(model: torch.nn.Module, spec: dict) -> torch.optim.Optimizer
         return spec["decay_all"] or (parameter.ndim >= 2 and parameter not in embeddings)
 
     def groups(parameters: list[Parameter], **settings: object) -> list[dict]:
-        decayed, plain = divided(parameters, decays)
+        decayed, plain = partitioned(parameters, decays)
         made = [(decayed, spec["weight_decay"]), (plain, 0.0)]
         return [{"params": params, "weight_decay": decay, **settings} for params, decay in made if params]
 
@@ -55,7 +55,7 @@ def build_optimizer(model: torch.nn.Module, spec: dict) -> torch.optim.Optimizer
             return torch.optim.Adafactor(groups(trainable), lr=spec["lr"])
         case "muon":
             blocks = weights_in(model, torch.nn.ModuleList) - embeddings
-            matrices, others = divided(trainable, lambda parameter: parameter in blocks and parameter.ndim == 2)
+            matrices, others = partitioned(trainable, lambda parameter: parameter in blocks and parameter.ndim == 2)
             return MuonAdamW(groups(matrices, muon=True) + groups(others, muon=False), spec)
     raise ValueError(spec["name"])
 
@@ -65,12 +65,12 @@ def adam_settings(spec: dict) -> dict:
 
 
 def weights_in(model: torch.nn.Module, kind: type[torch.nn.Module]) -> set[Parameter]:
-    """The parameters of all modules of this kind, and below them."""
+    """The parameters of all modules of this kind and of their submodules."""
     return {weight for module in model.modules() if isinstance(module, kind) for weight in module.parameters()}
 
 
-def divided(items: list, test: Callable[[Any], bool]) -> tuple[list, list]:
-    """Those that pass the test, and the others, in their order."""
+def partitioned(items: list, test: Callable[[Any], bool]) -> tuple[list, list]:
+    """The items that pass the test, and the others, in order."""
     passed, others = [], []
     for item in items:
         (passed if test(item) else others).append(item)
@@ -80,12 +80,12 @@ def divided(items: list, test: Callable[[Any], bool]) -> tuple[list, list]:
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) for groups with `"muon": True`, AdamW for those with `"muon": False`.
 
-    Muon's steps are scaled to the root mean square of AdamW's (arXiv 2502.16982), so that one `lr` serves both.
+    Muon's updates are scaled to the root mean square of AdamW's (arXiv 2502.16982), so that one `lr` serves both.
     """
 
     def __init__(self, groups: list[dict], spec: dict) -> None:
-        matrices, others = divided(groups, lambda group: group["muon"])
-        self.parts = {}  # building a part completes its groups with all the settings it reads there
+        matrices, others = partitioned(groups, lambda group: group["muon"])
+        self.parts = {}  # building a part fills its groups with the defaults it reads later
         if matrices:
             self.parts[True] = torch.optim.Muon(
                 matrices, lr=spec["lr"], momentum=spec["momentum"], adjust_lr_fn="match_rms_adamw"
@@ -101,7 +101,7 @@ class MuonAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for muon, part in self.parts.items():
-            # DeepSpeed and load_state_dict replace lists and state of this object, of which the parts do not know.
+            # DeepSpeed and load_state_dict replace the groups and state of this object; the parts do not notice.
             part.state = self.state
             part.param_groups = [group for group in self.param_groups if group["muon"] is muon]
             part.step()
@@ -109,9 +109,9 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def adamw8bit_class() -> type[torch.optim.Optimizer]:
-    """bitsandbytes' AdamW8bit (arXiv 2110.02861), once it has shown that it can step on this machine.
+    """bitsandbytes' AdamW8bit (arXiv 2110.02861), after a trial step on this machine.
 
-    It keeps tensors of fewer than 4096 values in 32 bits.
+    Its state of tensors with fewer than 4096 values stays in 32 bits.
     """
     try:
         import bitsandbytes
@@ -120,18 +120,18 @@ def adamw8bit_class() -> type[torch.optim.Optimizer]:
             raise
         raise SeedbedError(
             "optimizer.name adamw8bit: needs the package bitsandbytes, which is not installed: "
-            "pip install bitsandbytes, or take adamw"
+            "pip install bitsandbytes, or use adamw"
         ) from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     probe = Parameter(torch.zeros(4096, device=device))
     probe.grad = torch.zeros_like(probe)
     try:
         bitsandbytes.optim.AdamW8bit([probe]).step()
-    except Exception as error:  # whatever a library without kernels for this device comes to
+    except Exception as error:  # a library without kernels for this device may raise anything
         found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise SeedbedError(
             f"optimizer.name adamw8bit: bitsandbytes cannot run on {device} here ({found}); "
-            "expected a release and a device that fit each other; or take adamw"
+            "expected a release that supports this device, or use adamw"
         ) from None
     return bitsandbytes.optim.AdamW8bit
 
@@ -140,10 +140,10 @@ def adamw8bit_class() -> type[torch.optim.Optimizer]:
 
 
 def state_of(optimizer: torch.optim.Optimizer, names: dict[Parameter, str]) -> dict[str, Tensor]:
-    """What the optimizer keeps for each parameter, as `<name of the parameter>/<key of the state>`.
+    """The optimizer's state as `<name of the parameter>/<key of the state>`.
 
-    The tensors are contiguous and share no memory with each other, as safetensors wants it; they are the optimizer's
-    own, not copies, and stay on its device. None is left out: a step treats it like an entry that is not there.
+    The tensors are contiguous and share no memory, as safetensors requires; otherwise they are the optimizer's own, not
+    copies, on its device. An entry that is None is left out: a step treats it like a missing one.
     """
     tensors, storages = {}, set()
     for parameter, state in optimizer.state.items():
@@ -164,10 +164,10 @@ def as_tensor(value: Tensor | int | float) -> Tensor:
 
 
 def load_state(optimizer: torch.optim.Optimizer, names: dict[Parameter, str], tensors: dict[str, Tensor]) -> None:
-    """Give the optimizer copies of the state that `state_of` found, in place of its own.
+    """Replace the optimizer's state with copies of what `state_of` returned.
 
-    Parameters, by then on their device, start afresh when they have no entry; the settings of the groups stay. Raises
-    SeedbedError when the tensors are of other parameters.
+    Parameters have to be on their device by then; those without an entry start with no state. Settings of groups stay.
+    Raises SeedbedError when the tensors belong to other parameters.
     """
     states = defaultdict(dict)
     for path, tensor in tensors.items():
@@ -186,6 +186,6 @@ def load_state(optimizer: torch.optim.Optimizer, names: dict[Parameter, str], te
 def restored(key: str, tensor: Tensor, parameter: Parameter, group: dict) -> Tensor | int | float:
     if tensor.ndim == 0 and tensor.dtype in NUMBERS.values():
         return tensor.item()
-    # torch counts updates on the host, for a launch costs more than the addition, but for kernels that read the count
+    # torch counts updates on the host, as a kernel launch costs more than the addition, unless a kernel reads the count
     on_host = key == "step" and not (group.get("fused") or group.get("capturable"))
     return tensor.to("cpu" if on_host else parameter.device, copy=True)

@@ -1,4 +1,4 @@
-"""What changes while a run is trained besides weights and the optimizer's state: a checkpoint's manifest holds it."""
+"""The training state besides weights and optimizer, as a checkpoint's manifest holds it."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from seedbed.train import schedules, spikes
 
 
 def clock() -> float:
-    """Seconds, read once the device has done what it was given."""
+    """Seconds, read once the device has finished its queued work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -18,11 +18,11 @@ def clock() -> float:
 
 @dataclass
 class Progress:
-    """Where a training is: the step, the time it took, and what its schedule and its watch for spikes remember.
+    """How far training is: the step, the time it took, and the state of the schedule and of spike detection.
 
     `begun` is how many of the updates were made for another run; `watch` is a state of `seedbed.train.spikes`,
-    `plateau` one of `seedbed.train.schedules`. An interval is the steps since the last line of metrics: where it began,
-    and the loss of each of its steps on this rank.
+    `plateau` one of `seedbed.train.schedules`. An interval is the steps since the last line of metrics: the step and
+    time at which it began, and the loss of each of its steps on this rank.
     """
 
     step: int = 0
@@ -36,19 +36,19 @@ class Progress:
     started: float = field(default_factory=clock)
 
     @classmethod
-    def at(cls, manifest: dict, mine: bool, watch: dict | None) -> "Progress":
-        """What a checkpoint's manifest has of it, an empty one of none; `mine` says whether this run left it.
+    def at(cls, manifest: dict, own: bool, watch: dict | None) -> "Progress":
+        """The progress that a checkpoint's manifest holds (empty: none yet); `own` says whether this run saved it.
 
-        `watch` is in place of the manifest's, after a spike.
+        After a spike, `watch` replaces that of the manifest.
         """
         made = cls(manifest.get("step", 0), seconds=manifest.get("seconds", 0.0))
-        made.begun = manifest.get("begun", 0) if mine else made.step
+        made.begun = manifest.get("begun", 0) if own else made.step
         made.watch = watch or manifest.get("watch") or made.watch
         made.plateau = manifest.get("plateau") or made.plateau
         return made
 
     def count_from_now(self) -> None:
-        """Leave out the time since it was last counted."""
+        """Leave out the time since the last count."""
         self.started = clock()
 
     def count_seconds(self) -> None:
@@ -59,13 +59,13 @@ class Progress:
     # --- the interval between two lines of metrics --------------------------------------------------------------------
 
     def open_interval(self, most: int, device: torch.device, kept: dict | None = None) -> None:
-        """Begin to collect the losses of up to `most` steps, or continue what a checkpoint had `kept` of them."""
+        """Start collecting the losses of up to `most` steps, or continue the interval that a checkpoint `kept`."""
         kept = kept or {"step": self.step, "seconds": self.seconds, "losses": [[]]}
         self.interval_step, self.interval_seconds = kept["step"], kept["seconds"]
         losses, world = kept["losses"], dist.get_world_size()
-        mine = losses[dist.get_rank()] if len(losses) == world else means(losses)
+        own = losses[dist.get_rank()] if len(losses) == world else means(losses)
         self.losses = torch.zeros(most, device=device)
-        self.losses[: len(mine)] = torch.tensor(mine, device=device)
+        self.losses[: len(own)] = torch.tensor(own, device=device)
 
     @property
     def interval_steps(self) -> int:
@@ -73,17 +73,17 @@ class Progress:
 
     @property
     def loss(self) -> torch.Tensor:
-        """Where the loss of the step that is being made is summed up."""
+        """The entry to add the loss of the current step to."""
         return self.losses[self.interval_steps]
 
     def interval_losses(self) -> list[float]:
-        """The losses of the interval's steps, means over ranks."""
+        """The losses of the interval's steps, averaged over ranks; collective."""
         losses = self.losses[: self.interval_steps] / dist.get_world_size()
         dist.all_reduce(losses, op=dist.ReduceOp.SUM)
         return losses.tolist()
 
     def facts(self, gradient_norm: float) -> dict:
-        """What a manifest says, and `at` and `open_interval` read; collective."""
+        """What a manifest holds for `at` and `open_interval`; collective."""
         losses = [None] * dist.get_world_size()
         dist.all_gather_object(losses, self.losses[: self.interval_steps].tolist())
         interval = {"step": self.interval_step, "seconds": self.interval_seconds, "losses": losses}
@@ -97,5 +97,5 @@ class Progress:
 
 
 def means(lists: list[list[float]]) -> list[float]:
-    """Element by element over ranks of another layout."""
+    """Element-wise means over ranks, where their number has changed since."""
     return [sum(values) / len(values) for values in zip(*lists, strict=True)]

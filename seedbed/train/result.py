@@ -1,4 +1,4 @@
-"""What a finished run leaves in its store as `job.final`: a model with its facts, or a trunk for others."""
+"""What a finished run writes to `job.final`: a model with its summary, or a trunk for other runs."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from seedbed.train.metrics import whole_lines
 
 @dataclass(frozen=True)
 class Result:
-    """How a training went: its steps, of which `begun` were made for another run, their time, the spikes it met."""
+    """The outcome of training: its steps, of which `begun` were made for another run, their time, the loss spikes."""
 
     step: int
     begun: int
@@ -30,8 +30,8 @@ class Result:
     sizes: Sizes
 
 
-def leave_model(job: Job, result: Result, objective: Objective, engine: Engine) -> None:
-    """The model, the summary and the provenance; collective."""
+def save_model(job: Job, result: Result, objective: Objective, engine: Engine) -> None:
+    """Write the model, the summary and the provenance; collective."""
     main_process, peaks = dist.get_rank() == 0, peaks_of_ranks()
     weights = engine.weights(main_process)
     if main_process:
@@ -45,8 +45,8 @@ def leave_model(job: Job, result: Result, objective: Objective, engine: Engine) 
     dist.barrier()
 
 
-def leave_trunk(job: Job, result: Result, objective: Objective, _engine: Engine) -> None:
-    """The last checkpoint with the metrics so far; collective."""
+def save_trunk(job: Job, result: Result, objective: Objective, _engine: Engine) -> None:
+    """Write the last checkpoint with the metrics so far; collective."""
     peaks = peaks_of_ranks()
     if dist.get_rank() == 0:
         with replacing(job.final) as final:
@@ -64,7 +64,7 @@ def peaks_of_ranks() -> list[dict]:
 
 
 def costs(job: Job, result: Result, peaks: list[dict]) -> dict:
-    """What the training took, counted in the run's unit; `own_<unit>` were not read by a trunk before it."""
+    """What training took, counted in the run's unit; `own_<unit>` leaves out what its trunk was trained on."""
     unit, processes = job.unit, result.batching.processes
     amount = result.step * unit.per_step
     return {
@@ -112,7 +112,7 @@ def provenance(job: Job, result: Result, objective: Objective) -> dict:
 
 
 def model_card(job: Job, summary: dict, card: Card) -> str:
-    """README.md of an exported model: what it is, how to load it, what it was trained on, how far."""
+    """README.md of an exported model: what it is, how to load it, what it was trained on and for how long."""
     unit = job.unit.name
     return f"""---
 {card.metadata}

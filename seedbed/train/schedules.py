@@ -1,7 +1,7 @@
-"""Learning rate over a run, as a share of `optimizer.lr`; pure functions of the step.
+"""Learning rate over a run, as a fraction of `optimizer.lr`; pure functions of the step.
 
-A schedule is the dump of one of the classes of `seedbed.config.run`. Reduce-on-plateau needs the validation losses,
-too: its state is plain JSON data that goes through `after_validation`.
+A schedule is the dump of one of the classes of `seedbed.config.run`. Reduce-on-plateau depends on the validation losses
+as well: its state is plain JSON data that `after_validation` updates.
 """
 
 from math import cos, inf, pi, sqrt
@@ -13,7 +13,8 @@ def lr_ratio(schedule: dict, step: int, steps: int, plateau_ratio: float = 1.0) 
     Warm-up is linear and reaches 1 with its last update. `linear` and `cosine` fall to `min_lr_ratio` over the rest;
     `cosine-restarts` does so in `cycles` equal half-waves (SGDR, arXiv 1608.03983); `wsd` stays at 1 until
     `stable_ratio` of all steps and then decays (MiniCPM, arXiv 2404.06395; `sqrt` is 1 - sqrt of the share of the
-    decay done, Haegele et al., arXiv 2405.18392). `plateau_ratio`, the `ratio` of a plateau's state, multiplies.
+    decay done, Haegele et al., arXiv 2405.18392). The result is multiplied by `plateau_ratio`, the `ratio` of a
+    plateau's state.
     """
     warmup = warmup_steps(schedule, steps)
     if step < warmup:
@@ -48,18 +49,18 @@ def decay_start(schedule: dict, steps: int) -> int:
 
 
 def share(step: int, start: int, steps: int) -> float:
-    """How much of the way from `start` to the end is done after this update: 0 before `start`, 1 at the last."""
+    """Fraction of the way from `start` to the end that is done after this update: 0 before `start`, 1 at the last."""
     return 0.0 if step < start else (step + 1 - start) / (steps - start)
 
 
 def share_of_cycle(step: int, steps: int, cycles: int) -> float:
-    """How much of its cycle is done after the update `step` of `steps`: 0 at the first of a cycle, 1 at the last.
+    """Fraction of its cycle that is done after the update `step` of `steps`: 0 at the first of a cycle, 1 at the last.
 
     The first cycle begins at the peak that the warm-up ended with, so that one cycle is plain cosine. With that point
-    there are `steps` + 1, which the cycles share evenly. A cycle of a single update stays at the peak.
+    there are `steps` + 1 points, which the cycles share evenly. A cycle of a single update stays at the peak.
     """
     point, points = step + 1, steps + 1
-    cycle = ((point + 1) * cycles - 1) // points  # the last that begins at or before the point
+    cycle = ((point + 1) * cycles - 1) // points  # the last one that begins at or before the point
     first, last = cycle * points // cycles, (cycle + 1) * points // cycles - 1
     return (point - first) / max(1, last - first)
 
@@ -101,7 +102,10 @@ def trunk(schedule: dict, steps: int) -> dict:
 
 
 def common_spec(spec: dict, steps: int, step: int) -> dict:
-    """What the state after `step` of `steps` updates depends on: the whole spec, or the part without how it ends."""
+    """The part of a spec that the state after `step` of `steps` updates depends on.
+
+    Up to `stable_until`, that is all but the budget and the end of the schedule; after it, the whole spec.
+    """
     if not 0 < step <= stable_until(spec["schedule"], steps):
         return spec
     return {key: value for key, value in spec.items() if key != "budget"} | {"schedule": trunk(spec["schedule"], steps)}
@@ -111,17 +115,17 @@ def common_spec(spec: dict, steps: int, step: int) -> dict:
 
 
 def plateau_start() -> dict:
-    """The state before the first validation: best loss (None), validations waited since, ratio of the peak."""
+    """The state before the first validation: best loss (None), validations since, ratio to the peak."""
     return {"best": None, "waited": 0, "ratio": 1.0}
 
 
 def after_validation(schedule: dict, state: dict, loss: float) -> dict:
-    """The state after a validation with this loss (nats); the one given is left as it is.
+    """The state after a validation with this loss (nats); `state` is not modified.
 
-    An improvement is below the best loss by more than the share `threshold`. Once more than `patience` validations in
-    a row brought none, the ratio is multiplied by `factor`, down to `min_lr_ratio`, and the waiting starts again: as
-    `torch.optim.lr_scheduler.ReduceLROnPlateau` does with `mode="min"`, `threshold_mode="rel"`. A loss that is not a
-    number is no improvement.
+    A loss is an improvement if it is below the best one by more than the fraction `threshold`; NaN is none. After more
+    than `patience` validations in a row without one, the ratio is multiplied by `factor`, down to `min_lr_ratio`, and
+    the count starts again, as in `torch.optim.lr_scheduler.ReduceLROnPlateau` with `mode="min"`,
+    `threshold_mode="rel"`.
     """
     best = inf if state["best"] is None else state["best"]
     if loss < best * (1 - schedule["threshold"]):

@@ -1,7 +1,7 @@
-"""Weights and optimizer state of a DeepSpeed engine by the names of the parameters, at any ZeRO stage.
+"""Weights and optimizer state of a DeepSpeed engine by parameter name, at any ZeRO stage.
 
 ZeRO 1 to 3 keep flat slices of all parameters on each rank; DeepSpeed's `safe_get_full_*` and `safe_set_*` functions
-translate. All functions that read are collective: every rank calls them, and only the main process gets tensors.
+convert. All functions that read are collective: every rank calls them, and only the main process gets tensors.
 """
 
 import torch
@@ -11,20 +11,20 @@ from torch.nn import Parameter
 from seedbed.errors import SeedbedError
 from seedbed.train.optimizers import load_state, state_of
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of the optimizers that ZeRO may split
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of the optimizers that ZeRO may shard
 
 
 def parameter_names(module: torch.nn.Module) -> dict[Parameter, str]:
-    """Every trained parameter once, by the first of its names; frozen ones are what they were at the beginning."""
+    """Every trainable parameter with the first of its names; frozen ones keep their initial values."""
     return {parameter: name for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def load_weights(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy weights into the module. Raises SeedbedError when they are those of another."""
+    """Copy weights into the module; raises SeedbedError when they belong to another one."""
     names = parameter_names(module)
-    strange = set(names.values()) ^ weights.keys()
-    if strange:
-        raise SeedbedError(f"checkpoint of another model: {min(strange)!r} is in only one of the two")
+    unmatched = set(names.values()) ^ weights.keys()
+    if unmatched:
+        raise SeedbedError(f"checkpoint of another model: {min(unmatched)!r} is in only one of the two")
     with torch.no_grad():
         for parameter, name in names.items():
             parameter.copy_(weights[name])
@@ -67,7 +67,7 @@ def snapshot(tensor: Tensor) -> Tensor:
 
 
 def load_optimizer_state(engine, stage: int, tensors: dict[str, Tensor]) -> None:
-    """Give a freshly built engine the state that `optimizer_state_of` found, at whatever stage that was."""
+    """Load the state that `optimizer_state_of` returned, at any ZeRO stage, into a newly built engine."""
     names = parameter_names(engine.module)
     if not stage:
         load_state(engine.optimizer, names, tensors)
@@ -84,7 +84,7 @@ def load_optimizer_state(engine, stage: int, tensors: dict[str, Tensor]) -> None
 
 
 def link(engine, stage: int) -> None:
-    """Tell each parameter where its moments lie; DeepSpeed does so after the first of several groups has any."""
+    """Link each parameter to its moments; DeepSpeed does so too early, once the first of several groups has any."""
     if stage < 3:
         engine.optimizer._hp_optimizer_states_linked = False
         engine.optimizer._lazy_init_hp_params_optimizer_state()
@@ -102,13 +102,13 @@ def set_moment(parameter: Parameter, value: Tensor, key: str, stage: int) -> Non
         return
     # Ranks hold equal slices of a parameter; the last one may reach beyond its end.
     size, rank = safe_get_local_optimizer_state(parameter, key).numel(), torch.distributed.get_rank()
-    mine = value.flatten()[size * rank : size * (rank + 1)]
-    padded = torch.nn.functional.pad(mine, (0, size - len(mine)))
+    own = value.flatten()[size * rank : size * (rank + 1)]
+    padded = torch.nn.functional.pad(own, (0, size - len(own)))
     safe_set_local_optimizer_state(parameter, padded.to(parameter.ds_tensor.device), key)
 
 
 def flat_weights(engine, stage: int) -> list[Tensor]:
-    """The slices of the weights that this rank updates, one for each group."""
+    """The slices of the weights that this rank updates, one per group."""
     zero = engine.optimizer
     return zero.single_partition_of_fp32_groups if stage < 3 else zero.fp32_partitioned_groups_flat
 

@@ -1,8 +1,8 @@
-"""The training loop, one call per rank.
+"""The training loop, one process per rank.
 
-Every random choice is a function of (seed, step), and the data order of the step alone, so that a run that resumes from
-a checkpoint does what it would have done. A checkpoint is the state after an update and before that step's metrics,
-which a run that resumes from it writes again: so it does not matter to it whether that step was to be the last one.
+Every random choice is a function of (seed, step), and the data order of the step alone, so a resumed run does exactly
+what the uninterrupted one would have done. A checkpoint is taken after an update and before that step's metrics, which
+a resumed run writes itself: the checkpoint does not depend on whether that step was meant to be the last one.
 """
 
 import os
@@ -30,18 +30,18 @@ from seedbed.train.checkpoints import Checkpoint, Saver
 from seedbed.train.engine import Engine
 from seedbed.train.execution import Batching, Execution, possible_micro_batches
 from seedbed.train.job import Job
-from seedbed.train.memory import advice, estimate, running_out_told
+from seedbed.train.memory import advice, estimate, out_of_memory_reported
 from seedbed.train.metrics import MetricsLog
 from seedbed.train.micro_batch import chosen_micro_batch
 from seedbed.train.progress import Progress
-from seedbed.train.result import Result, leave_model, leave_trunk
+from seedbed.train.result import Result, save_model, save_trunk
 from seedbed.train.resume import initial_tensors, resume_point
 
 
 def train(job: Job) -> None:
-    """Train one run, or the rest of it, on this rank; the main process leaves the result in `job.final`.
+    """Train a run, or the rest of it, on this rank; the main process writes the result to `job.final`.
 
-    Raises SeedbedError on every rank when the data does not fit, or when a signal stopped the run (after saving).
+    Raises SeedbedError on every rank when the data does not fit, or, after saving, when a signal stopped the run.
     """
     rank, world = start_distributed(job.execution)
     Trainer(job, rank, world).run()
@@ -50,13 +50,13 @@ def train(job: Job) -> None:
 
 
 def start_distributed(execution: Execution) -> tuple[int, int]:
-    """Join the other ranks; return the rank and how many there are."""
+    """Join the process group; return this rank and the number of ranks."""
     import deepspeed
 
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     torch.set_num_threads(max(1, execution.threads // execution.processes))
     keep_freed_memory()
-    # DeepSpeed would compile this on first use; a process killed during that leaves a lock that blocks all later ones.
+    # DeepSpeed would compile this on first use; a process killed meanwhile leaves a lock that blocks all later ones.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logging.set_log_level_from_string("error")
     if "RANK" not in os.environ:
@@ -75,15 +75,15 @@ def start_distributed(execution: Execution) -> tuple[int, int]:
 
 
 def new_objective(job: Job) -> Objective:
-    """The objective of a job, the same on every rank."""
+    """Build the objective of a job, identical on every rank."""
     torch.manual_seed(job.spec["seed"])
-    left_out = {"trunk"} | ({"init"} if job.initial_checkpoint else set())  # they are loaded into the model
+    left_out = {"trunk"} | ({"init"} if job.initial_checkpoint else set())  # loaded into the model later
     inputs = {name: path for name, path in job.inputs.items() if name not in left_out}
     return located(job.kind.objective_class)(job.spec, inputs)
 
 
 class RolledBack(Exception):
-    """A loss spike: training resumes at another checkpoint (None: from the start) with another state of the watch."""
+    """Raised at a loss spike: training resumes from `checkpoint` (None: from scratch) with the spike state `watch`."""
 
     def __init__(self, checkpoint: Checkpoint | None, watch: dict) -> None:
         self.checkpoint, self.watch = checkpoint, watch
@@ -91,7 +91,7 @@ class RolledBack(Exception):
 
 @dataclass
 class Trainer:
-    """Trains a job on one rank: steps, lines of metrics, checkpoints, and the way back after a spike."""
+    """Trains a job on one rank: steps, metrics, checkpoints, and rollback after a loss spike."""
 
     job: Job
     rank: int
@@ -106,7 +106,7 @@ class Trainer:
         return self.job.spec
 
     def run(self) -> None:
-        with running_out_told(self.job.name, self.memory_advice), self.listening():
+        with out_of_memory_reported(self.job.name, self.memory_advice), self.signals_deferred():
             self.objective = new_objective(self.job)
             self.sizes, unit = self.objective.sizes(), self.job.unit
             self.steps = unit.steps(self.spec["budget"], self.objective.epoch_samples * unit.per_sample)
@@ -133,7 +133,7 @@ class Trainer:
                 if self.is_main:
                     self.log.close()
         self.agreement.finish()
-        (leave_trunk if self.job.until else leave_model)(self.job, self.result(), self.objective, self.engine)
+        (save_trunk if self.job.until else save_model)(self.job, self.result(), self.objective, self.engine)
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
@@ -143,10 +143,10 @@ class Trainer:
         return Batching.of(self.job.unit, self.job.execution, self.steps, chosen)
 
     def build(self, checkpoint: Checkpoint | None, watch: dict | None) -> None:
-        """The engine and everything that changes while training, as the checkpoint has it."""
+        """Build the engine and restore the training state of the checkpoint."""
         manifest = checkpoint.manifest if checkpoint else {}
-        mine = not checkpoint or checkpoint.folder.parent == self.job.store
-        self.progress = Progress.at(manifest, mine, watch)
+        own = not checkpoint or checkpoint.folder.parent == self.job.store
+        self.progress = Progress.at(manifest, own, watch)
         self.precision = manifest.get("precision") or resolved_precision(self.spec["precision"])
         self.objective.prepare(self.precision)
         weights, moments = initial_tensors(self.job, checkpoint)
@@ -172,11 +172,11 @@ class Trainer:
         saved, progress = time.monotonic(), self.progress
         progress.count_from_now()
         if progress.step:
-            self.close_step()  # what the checkpoint that this resumes from had still to do
+            self.close_step()  # a checkpoint is taken before its step's metrics
         for batches in self.prefetched():
             self.update(batches)
-            wishes = self.stop_signal is not None, self.checkpoint_due(saved)
-            stop, due = self.agreement.exchange(*wishes)
+            flags = self.stop_signal is not None, self.checkpoint_due(saved)
+            stop, due = self.agreement.exchange(*flags)
             if stop or due or progress.step in self.kept_steps() or progress.step == self.until:
                 self.save(wait=stop or progress.step == self.until)
                 saved = time.monotonic()
@@ -187,7 +187,7 @@ class Trainer:
                 )
 
     def close_step(self) -> None:
-        """What comes after the checkpoint of a step; a trunk leaves that of its last one to its branches."""
+        """Finish a step after its checkpoint; a trunk leaves this to its branches at its last step."""
         if self.progress.step < self.until:
             self.measure()
         elif not self.job.until:
@@ -218,16 +218,16 @@ class Trainer:
                 yield batches
 
     def read(self, step: int) -> list[tuple[range, Any]]:
-        """Numbers and tensors of the micro-batches of a step; batches that a spike spoiled are left out."""
-        found = []
+        """Sample numbers and tensors of the micro-batches of a step; batches of spikes are skipped."""
+        batches = []
         for numbers in self.batching.samples(step + self.progress.watch["skipped"], self.rank):
             batch = self.objective.batch(numbers)
-            found.append((numbers, batch.pin_memory() if torch.cuda.is_available() else batch))
-        return found
+            batches.append((numbers, batch.pin_memory() if torch.cuda.is_available() else batch))
+        return batches
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take signals to stop as a wish to save first."""
+    def signals_deferred(self) -> Iterator[None]:
+        """Remember signals to stop instead of obeying them, so that training saves first."""
         self.stop_signal = None
 
         def remember(number: int, _frame: object) -> None:
@@ -244,9 +244,9 @@ class Trainer:
     # --- measuring ----------------------------------------------------------------------------------------------------
 
     def measure(self, last: bool = False) -> None:
-        """Write the line of metrics of this step, if it is due, and see whether all is well.
+        """Write this step's line of metrics, if due, and check the losses since the last one for spikes.
 
-        Raises RolledBack after a spike, SeedbedError when there is no way on.
+        Raises RolledBack after a spike, SeedbedError when training cannot continue.
         """
         progress, unit = self.progress, self.job.unit
         validate = last or progress.step % self.spec["validation"]["every"] == 0
@@ -281,16 +281,16 @@ class Trainer:
 
     @torch.no_grad()
     def validation(self) -> dict[str, float]:
-        """Means of the figures of all validation samples, shared out among the ranks."""
+        """Means over all validation samples, by name; each rank computes its share."""
         self.engine.module.eval()
         numbers = self.objective.validation_numbers()
-        mine, size = numbers[self.rank :: self.world], self.batching.micro_batch
-        # Ranks without a sample look at one for nothing: they have to know the figures.
-        parts = [mine[first : first + size] for first in range(0, len(mine), size)] or [numbers[:1]]
+        own, size = numbers[self.rank :: self.world], self.batching.micro_batch
+        # A rank without samples evaluates one with weight 0: the all-reduce needs the same names everywhere.
+        parts = [own[first : first + size] for first in range(0, len(own), size)] or [numbers[:1]]
         sums = {}
         for part in parts:
             batch = self.objective.validation_batch(part).to(self.engine.device)
-            weight = len(part) if len(mine) else 0
+            weight = len(part) if len(own) else 0
             for name, mean in self.objective.validate(self.engine.module, batch).items():
                 sums[name] = sums.get(name, 0) + mean.double() * weight
         total = torch.stack(list(sums.values()))
@@ -298,15 +298,15 @@ class Trainer:
         self.engine.module.train()
         return dict(zip(sums, (total / len(numbers)).tolist(), strict=True))
 
-    # --- when the loss jumps ------------------------------------------------------------------------------------------
+    # --- loss spikes --------------------------------------------------------------------------------------------------
 
     def look_for_spikes(self, losses: list[float]) -> None:
         spec, progress = self.spec["spikes"], self.progress
         if spec is None:
             if not all(isfinite(loss) for loss in losses):
                 raise SeedbedError(
-                    f"{self.job.name}: the loss is not a number at step {progress.step}; try a smaller optimizer.lr, "
-                    "or set spikes to go back and skip"
+                    f"{self.job.name}: the loss is not finite at step {progress.step}; try a smaller optimizer.lr, "
+                    "or set `spikes` to roll back and skip batches"
                 )
             return
         found = spikes.find_spike(spec, progress.watch["recent"], losses)
@@ -315,18 +315,18 @@ class Trainer:
             return
         index, limit = found
         step, loss = progress.interval_step + index + 1, losses[index]
-        told, met = f"{self.job.name}: the loss {loss:.3f} of step {step} is a spike", progress.watch["met"]
+        message, met = f"{self.job.name}: loss spike at step {step} ({loss:.3f})", progress.watch["met"]
         if len(met) >= spec["max_rollbacks"]:
-            raise SeedbedError(f"{told}, after {len(met)} rollbacks; try a smaller optimizer.lr")
-        checkpoint = self.go_back(spikes.way_back(spec, step))
+            raise SeedbedError(f"{message} after {len(met)} rollbacks; try a smaller optimizer.lr")
+        checkpoint = self.roll_back(spikes.way_back(spec, step))
         back_to = checkpoint.step if checkpoint else 0
         spike = {"step": step, "loss": loss if isfinite(loss) else None, "limit": limit, "back_to": back_to}
         kept = checkpoint.manifest["watch"] if checkpoint else spikes.watch_start()
-        self.job.report(f"{told}: goes back to step {back_to} and leaves out {step - back_to} batches")
+        self.job.report(f"{message}: rolling back to step {back_to} and skipping {step - back_to} batches")
         raise RolledBack(checkpoint, spikes.after_rollback(progress.watch, spike, kept))
 
-    def go_back(self, step: int) -> Checkpoint | None:
-        """Forget what came after `step` and open the last whole checkpoint up to there."""
+    def roll_back(self, step: int) -> Checkpoint | None:
+        """Remove the checkpoints after `step`; return the last intact one up to it."""
         if self.is_main:
             self.saver.forget_after(step)
         dist.barrier()
@@ -340,7 +340,7 @@ class Trainer:
         return self.is_main and bool(by_step or time.monotonic() - saved > execution.checkpoint_seconds)
 
     def kept_steps(self) -> set[int]:
-        """Steps whose checkpoints are always made and kept: where others may branch off, where spikes lead back to."""
+        """Steps whose checkpoints are always taken and kept: runs may branch off there, and rollbacks lead there."""
         kept = {schedules.stable_until(self.spec["schedule"], self.steps)}
         if spec := self.spec["spikes"]:
             steps = (self.progress.interval_step + 1, self.progress.step + 1)
@@ -348,7 +348,7 @@ class Trainer:
         return kept - {0}
 
     def save(self, wait: bool) -> None:
-        """Take a copy of the state, to be written while training continues."""
+        """Copy the state, to be written while training continues."""
         self.progress.count_seconds()
         files = {"weights": self.engine.weights(self.is_main), "optimizer": self.engine.optimizer_state(self.is_main)}
         states = [None] * self.world
@@ -380,7 +380,7 @@ class Trainer:
 
     def memory_advice(self) -> str:
         if not hasattr(self, "batching"):
-            return "not even the model fits; try a smaller one"
+            return "not even the model fits; try a smaller model"
         size, execution = self.batching.micro_batch, self.job.execution
         smaller = [n for n in possible_micro_batches(self.job.unit, execution) if n < size]
         return advice(estimate(self.sizes, size, execution), size, execution, smaller[:1])

@@ -143,8 +143,8 @@ def test_a_truncated_archive_is_told(tmp_path: Path) -> None:
         ("a.jsonl", b'{"txt": "x"}\n', "a.jsonl: record 1: no field 'text'; did you mean 'txt'?"),
         ("a.jsonl", b'{"text": 5}\n', "a.jsonl: record 1: field 'text' is int, expected text"),
         ("a.jsonl", b"5\n", "a.jsonl: record 1: expected an object or a string, found int"),
-        ("a.parquet", b"PAR1 not really", "a.parquet: not a whole parquet file"),
-        ("a.bin", b"", "its name does not tell the format"),
+        ("a.parquet", b"PAR1 not really", "a.parquet: truncated or damaged parquet file"),
+        ("a.bin", b"", "a.bin: unknown suffix; expected one of .txt, "),
         ("a.jsonl", b'{"text": "\\ud83d"}\n', "a.jsonl: record 1: half of a surrogate pair at character 0"),
     ],
 )

@@ -43,7 +43,7 @@ def test_processes_are_chosen_by_devices_to_divide_the_batch(
 
 def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(SeedbedError, match="processes: found 4, but 2 GPUs are visible here"):
+    with pytest.raises(SeedbedError, match="processes: found 4, expected at most the 2 visible GPUs"):
         placed(Job("small", run_spec(), Path("run"), execution=Execution(processes=4)))
 
 
@@ -74,7 +74,7 @@ def test_the_script_ends_with_one_line(command: Callable, tmp_path: Path) -> Non
     done = subprocess.run(command(tmp_path / "run", spec, "--zero-stage", "1"), capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: zero_stage 1 cannot share out the state of muon")
+    assert line.startswith("error: zero_stage 1 cannot shard the state of muon")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_script_ends_with_one_line(command: Callable, tmp_path: Path) -> Non
         ({"attention": "flex_attention"}, {}, "attention: flex_attention has no backward pass on a CPU"),
         ({}, {"processes": 3}, "nearest processes that do: 2 or 4"),
         ({"seq_len": 100_000, "batch_tokens": 100_000}, {}, "fewer than one window of seq_len 100000"),
-        ({"optimizer": {"lr": 1e30}, "clip": None}, {}, "the loss is not a number at step"),
+        ({"optimizer": {"lr": 1e30}, "clip": None}, {}, "the loss is not finite at step"),
     ],
 )
 def test_a_mistake_ends_with_one_line(runs: Runs, tmp_path: Path, changes: dict, options: dict, told: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from seedbed.errors import SeedbedError
 from seedbed.objectives.contract import Sizes
 from seedbed.train.execution import Execution
-from seedbed.train.memory import advice, estimate, largest_that_fits, ran_out, running_out_told
+from seedbed.train.memory import advice, estimate, largest_that_fits, out_of_memory_reported, ran_out
 
 SIZES = [96, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1]
 GIB = 2**30
@@ -91,14 +91,17 @@ def test_only_what_would_still_help_is_advised(micro_batch: int, execution: dict
     ],
 )
 def test_an_allocation_that_fails_is_one_line(error: Exception) -> None:
-    with pytest.raises(SeedbedError) as caught, running_out_told("small", lambda: "try micro_batch 4"):
+    with pytest.raises(SeedbedError) as caught, out_of_memory_reported("small", lambda: "try micro_batch 4"):
         raise error
     assert str(caught.value) == "small: out of memory: try micro_batch 4"
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
 def test_the_allocator_of_the_cpu_still_says_what_is_looked_for() -> None:
-    with pytest.raises(SeedbedError, match="^small: out of memory: less$"), running_out_told("small", lambda: "less"):
+    with (
+        pytest.raises(SeedbedError, match="^small: out of memory: less$"),
+        out_of_memory_reported("small", lambda: "less"),
+    ):
         torch.empty(2**50, dtype=torch.uint8)  # more than any address space has
 
 
@@ -116,13 +119,13 @@ def test_other_errors_pass_as_they_are(error: BaseException) -> None:
     def never() -> str:
         raise AssertionError("nobody asked for advice")
 
-    with pytest.raises(type(error)) as caught, running_out_told("small", never):
+    with pytest.raises(type(error)) as caught, out_of_memory_reported("small", never):
         raise error
     assert caught.value is error
 
 
 def test_advice_costs_nothing_when_all_goes_well() -> None:
-    with running_out_told("small", lambda: pytest.fail("nobody asked for advice")):
+    with out_of_memory_reported("small", lambda: pytest.fail("nobody asked for advice")):
         pass
 
 

@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_run_is_told(runs: Runs, finished: Path, tmp_pat
     mine = runs.job(out, other).store
     shutil.copytree(store(finished), mine, ignore=shutil.ignore_patterns("final"))
     told = runs.fail(out, other)
-    assert "step-00000012: is of another run" in told
+    assert "step-00000012: belongs to another run" in told
     assert "Traceback" not in told
 
 

@@ -1,7 +1,7 @@
 """From samples to the tensors that an ICAE reads: segments for its encoder, prompts for its decoder.
 
-Rows are padded on the right, where causal attention never looks, so that no mask is needed and a sample gets the same
-loss in any batch.
+Rows are padded on the right, where causal attention never looks, so that no padding mask is needed and a sample has the
+same loss in any batch.
 """
 
 from dataclasses import dataclass, fields
@@ -15,7 +15,7 @@ from seedbed.objectives.icae.geometry import AE, Geometry
 
 @dataclass(frozen=True)
 class Sample:
-    """A context, and what follows from its memory: itself and the end (AE), or its continuation (LM)."""
+    """A context, and what to decode from its memory: the context and EOS (AE), or its continuation (LM)."""
 
     task: str
     context: np.ndarray  # ids [length]
@@ -24,12 +24,12 @@ class Sample:
 
 @dataclass
 class Batch:
-    """S segments of n places and B prompts of m places; places are counted through all rows.
+    """S segments of n tokens and B prompts of m tokens; places are indices into the flattened rows.
 
-    `encoder_ids` and `decoder_ids` have any id where no token of the text is. `memory_at` are the S k places of memory
-    in the segments, `slots` those in the prompts, in the same order; `special` are rows of the table of embeddings, at
-    the places `special_at`. `targets` are predicted from the places `predicted_from`; `share` weighs every sample the
-    same, and `sample` is the one that each belongs to.
+    `encoder_ids` and `decoder_ids` are arbitrary where there is no token of the text. `memory_at` are the S k places of
+    memory in the segments, `slots` those in the prompts, in the same order; `special` are rows of the embedding table,
+    at the places `special_at`. `targets` are predicted from the places `predicted_from`; `sample` is the index of the
+    sample that each belongs to, and `share` its weight, which adds up to the same for every sample.
     """
 
     encoder_ids: torch.Tensor  # [S, n]
@@ -90,23 +90,23 @@ def segment(geometry: Geometry, sample: Sample, part: range) -> tuple[np.ndarray
 
 
 def prompt(geometry: Geometry, sample: Sample, remembered: bool) -> dict:
-    """What the decoder reads for a sample, and what it has to predict from where."""
+    """The decoder's input for a sample, its targets, and the places to predict them from."""
     size, parts, reconstructing = geometry.memory_tokens, geometry.parts(len(sample.context)), sample.task == AE
     memory = layouts.decoder_positions(geometry.layout, parts, size, geometry.rate) if remembered else []
-    asked = reconstructing or geometry.add_special_token_for_lm
-    ask = layouts.first_decoded(geometry.layout, parts, size, reconstructing)
-    # Without a token that asks, a continuation takes its place after appended memory, and the same places else.
-    first = ask + 1 if asked or geometry.layout != "default" else ask
+    has_token = reconstructing or geometry.add_special_token_for_lm
+    token_position = layouts.first_decoded(geometry.layout, parts, size, reconstructing)
+    # Without an [LM] token, a continuation takes its position in layout `default`, and the usual ones in the others.
+    first = token_position + 1 if has_token or geometry.layout != "default" else token_position
     read = sample.decoded[:-1]
-    begin = len(memory) + asked
+    begin = len(memory) + has_token
     left = 0 if reconstructing else geometry.leave_tokens_for_lm
     if begin + left == 0:
-        left = 1  # nothing comes before the first token
+        left = 1  # nothing precedes the first token
     return {
         "ids": np.concatenate([np.zeros(begin, np.int64), read]),
-        "positions": [*memory, *([ask] if asked else []), *range(first, first + len(read))],
+        "positions": [*memory, *([token_position] if has_token else []), *range(first, first + len(read))],
         "slots": np.arange(len(memory)),
-        "special": [size if reconstructing else size + 1] if asked else [],
+        "special": [size if reconstructing else size + 1] if has_token else [],
         "special_at": np.arange(len(memory), begin),
         "targets": sample.decoded[left:],
         "predicted_from": np.arange(begin + left, begin + len(sample.decoded)) - 1,
@@ -122,5 +122,5 @@ def padded(rows: list) -> torch.Tensor:
 
 
 def spread_out(places: list[np.ndarray], width: int) -> torch.Tensor:
-    """Places within rows of `width` as places counted through all rows."""
-    return torch.from_numpy(np.concatenate([row * width + found for row, found in enumerate(places)]).astype(np.int64))
+    """Places within rows of `width` as indices into the flattened rows."""
+    return torch.from_numpy(np.concatenate([row * width + own for row, own in enumerate(places)]).astype(np.int64))

@@ -1,4 +1,4 @@
-"""An ICAE as a run exports it, to be used: text to memory, and memory back to text."""
+"""An exported ICAE in use: text to memory, and memory back to text."""
 
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,8 @@ from seedbed.objectives.icae.model import DECODER, ENCODER, Icae
 class Compressor:
     """The ICAE of a directory that `InContextAutoencoding.export` wrote, on the GPU if there is one.
 
-    `base` is where its base model lies now, `dtype` that of its weights. Raises SeedbedError where there is no base
-    and it needs one: with LoRA, or for a frozen decoder.
+    `base` is the directory of its base model, if that has moved; `dtype` that of its weights. Raises SeedbedError when
+    it needs a base (with LoRA, or for a frozen decoder) that is missing or has other weights.
     """
 
     def __init__(self, folder: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
@@ -42,11 +42,11 @@ class Compressor:
         self.model.to(device, dtype).requires_grad_(False).eval()
 
     def find_base(self, given: Path | None) -> Path:
-        """The base model: the one given, or where it was when this was trained."""
+        """Directory of the base model: the one given, or where it was in training."""
         known = self.facts["base"]
         found = given or (self.folder / known["path"]).resolve()
         if not found.is_dir():
-            raise SeedbedError(f"{self.folder}: its base model is not at {found}; name its directory as `base`")
+            raise SeedbedError(f"{self.folder}: its base model is not at {found}; pass its directory as `base`")
         if weight_checksums(found) != known["sha256"]:
             raise SeedbedError(f"{self.folder}: {found} has other weights than the base it was trained on")
         return found
@@ -63,14 +63,14 @@ class Compressor:
 
     @property
     def end(self) -> int:
-        """The token that ends a reconstruction."""
+        """The id of the token that ends a reconstruction."""
         if (end := self.tokenizer.eos_token_id) is None:
             raise SeedbedError(f"{self.folder}: its tokenizer has no EOS, which ends a reconstruction")
         return end
 
     @torch.inference_mode()
     def compress(self, text: str) -> torch.Tensor:
-        """Memory [k, d] of a text, as many vectors for each of its segments; its `length` is the text's in tokens.
+        """Memory [k, d] of a text, equally many vectors per segment; its `length` is that of the text in tokens.
 
         Raises SeedbedError when the text has fewer tokens than its memory would have vectors.
         """
@@ -84,17 +84,17 @@ class Compressor:
         return memory
 
     def reconstruct(self, memory: torch.Tensor, length: int | None = None) -> str:
-        """The text that a memory [k, d] holds, the likeliest token each time.
+        """The text that a memory [k, d] holds, decoded greedily.
 
-        `length` is that of the original in tokens, by which layouts other than `default` place the memory; a tensor
-        that comes from `compress` knows it.
+        `length` is that of the original in tokens, which positions depend on in layouts other than `default`; a tensor
+        from `compress` carries it.
         """
         length = length or getattr(memory, "length", len(memory) * self.geometry.rate)
         return self.tokenizer.decode(self.reconstructed(memory[None].to(self.device), length)[0])
 
     @torch.inference_mode()
     def reconstructed(self, memory: torch.Tensor, length: int, geometry: Geometry | None = None) -> list[list[int]]:
-        """Ids from memories [B, k, d] of contexts of one length: up to EOS, or as many as the context had."""
+        """Ids decoded from memories [B, k, d] of contexts of one length: up to EOS, at most `length`."""
         batch = batch_of(geometry or self.geometry, [self.asked(np.zeros(length, np.int64))] * len(memory)).to(
             self.device
         )
@@ -117,13 +117,13 @@ class Compressor:
         return [row[: row.index(self.end)] if self.end in row else row for row in rows]
 
     def asked(self, ids: np.ndarray) -> Sample:
-        """A context, and nothing of its reconstruction yet."""
+        """A context to reconstruct, with nothing decoded yet."""
         return Sample(AE, ids, np.array([self.end]))
 
 
 def load_adapter(base: torch.nn.Module, name: str, file: Path) -> None:
-    """Give the LoRA layers of a name the weights of a file in PEFT's form."""
-    found = load_file(file)
+    """Load the weights of a file in PEFT's format into the LoRA layers of a name."""
+    weights = load_file(file)
     for key, parameter in base.named_parameters():
         if ".lora_" in key and key.endswith(f".{name}.weight"):
-            parameter.data = found[f"base_model.model.{key.removesuffix(f'.{name}.weight')}.weight"]
+            parameter.data = weights[f"base_model.model.{key.removesuffix(f'.{name}.weight')}.weight"]

@@ -1,4 +1,4 @@
-"""What a user may write of an in-context autoencoder's run (ICAE, arXiv 2307.06945)."""
+"""Configuration of an in-context autoencoder's run (ICAE, arXiv 2307.06945)."""
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -21,7 +21,7 @@ class Lora(Strict):
     r: Positive = 128
     alpha: PositiveNumber = 32
     dropout: Annotated[Share, Field(lt=1)] = 0.0
-    # q,v are the attention's inputs that the paper adapts; all-linear leaves embedding and output head alone
+    # q,v: query and value projections, as in the paper; all-linear: all linear layers but the output head
     targets: Annotated[
         Annotated[Literal["q,v", "all-linear"], Tag("<name>")]
         | Annotated[Annotated[list[str], Field(min_length=1)], Tag("<list>")],
@@ -42,7 +42,7 @@ def unknown_target(wanted: str | list[str], linear: list[str], base: str) -> str
 class Base(Strict):
     """The run whose model is the base."""
 
-    step: ClassVar[None] = None  # its end: a base is a finished model
+    step: ClassVar[None] = None  # the end of the run: a base is a finished model
 
     run: Name
 
@@ -50,7 +50,7 @@ class Base(Strict):
 class IcaeRun(TokenRun):
     """Compress a context of up to `seq_len` tokens into memory, and reconstruct or continue it.
 
-    Contexts of more than `memory_tokens` x `rate` tokens are compressed in segments, each into memory of its own.
+    Contexts of more than `memory_tokens` x `rate` tokens are compressed in segments, each into its own memory.
     """
 
     objective_class = "seedbed.objectives.icae.objective:InContextAutoencoding"
@@ -69,9 +69,9 @@ class IcaeRun(TokenRun):
     layout: Literal["default", "uniform", "uniform-int", "spread"] = "default"
     # null: all weights are trained
     lora: Lora | None = Lora()
-    # frozen: the base as it is; trained: updates of its own; shared: it is the encoder
+    # frozen: the base as it is; trained: weights or an adapter of its own; shared: those of the encoder
     decoder: Literal["frozen", "trained", "shared"] = "frozen"
-    # how often the text is continued in place of reconstructed, and how far
+    # share of samples that continue the text instead of reconstructing it, and by how many tokens
     lm_ratio: Share = 0.5
     continuation: Positive = 128
     leave_tokens_for_lm: Count = 8
@@ -95,7 +95,7 @@ class IcaeRun(TokenRun):
             raise SeedbedError(f"config: {where}: model {self.model!r} is a base already; expected no init")
         super().check(where, plan)
         self.check_targets(where, plan)
-        if isinstance(self.model, str):  # its positions are known when it is there
+        if isinstance(self.model, str):  # its positions are known once it is downloaded
             if self.tokenizer != self.model:
                 raise SeedbedError(
                     f"config: {where}.tokenizer: found {self.tokenizer!r}, expected that of its model, {self.model!r}"
@@ -127,7 +127,7 @@ class IcaeRun(TokenRun):
         return Facts(vocabulary and self.parameters(vocabulary))
 
     def parameters(self, vocabulary: int) -> int | None:
-        """Number of weights; None where it follows from a base that is not known here, or from its LoRA layers."""
+        """Number of weights; None where it depends on LoRA layers or on an external base."""
         if isinstance(self.model, str) or self.lora:
             return None
         geometry = Geometry.of(dump(self))
@@ -155,7 +155,7 @@ class IcaeRun(TokenRun):
 
     @model_validator(mode="after")
     def something_is_predicted(self) -> "IcaeRun":
-        if max(1, self.leave_tokens_for_lm) >= self.continuation:  # nothing comes before the first one
+        if max(1, self.leave_tokens_for_lm) >= self.continuation:  # nothing precedes the first token
             raise ValueError(
                 f"leave_tokens_for_lm {self.leave_tokens_for_lm} leaves nothing of a continuation of "
                 f"{self.continuation} tokens"

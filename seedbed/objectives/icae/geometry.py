@@ -1,15 +1,15 @@
-"""What decides how an ICAE lays out a sample, as plain numbers."""
+"""What the layout of an ICAE's samples depends on, as plain numbers."""
 
 from dataclasses import dataclass, fields
 
 from seedbed.objectives.icae import layouts
 
-AE, LM = "ae", "lm"  # what is asked of a memory: the context itself, or its continuation
+AE, LM = "ae", "lm"  # tasks: reconstruct the context, or continue it
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What decides how samples are laid out: an ICAE's memory, its layout and its special tokens."""
+    """What the layout of samples depends on: an ICAE's memory, its layout and its special tokens."""
 
     memory_tokens: int
     rate: int
@@ -19,16 +19,16 @@ class Geometry:
 
     @classmethod
     def of(cls, facts: dict) -> "Geometry":
-        """From a run's spec, or what its export says of itself."""
+        """From a run's spec, or the `icae.json` of its export."""
         return cls(**{field.name: facts[field.name] for field in fields(cls)})
 
     @property
     def table_size(self) -> int:
-        """Rows of the table of embeddings: the memory tokens, AE, and LM if there is one."""
+        """Rows of the embedding table: the memory tokens, AE, and LM if there is one."""
         return self.memory_tokens + 1 + self.add_special_token_for_lm
 
     def parts(self, length: int) -> list[range]:
-        """Segments of a context."""
+        """Segments of a context of `length` tokens."""
         return layouts.segments(length, self.memory_tokens * self.rate)
 
     def highest_position(self, length: int, continuation: int) -> float:
@@ -38,16 +38,16 @@ class Geometry:
         decoder = layouts.decoder_positions(self.layout, parts, size, self.rate)
         ends = [
             layouts.first_decoded(self.layout, parts, size, task == AE) + tokens
-            for task, tokens in ((AE, length), (LM, continuation - 1))  # AE has to predict an end, too
+            for task, tokens in ((AE, length), (LM, continuation - 1))  # AE predicts EOS as well
         ]
         return max(*(max(positions) for positions in encoder), *decoder, *ends)
 
     def misfit(self, model_type: str, length: int, continuation: int, learned: int | None) -> str | None:
-        """Why a base that has learned so many positions cannot read such contexts, if it cannot."""
+        """Why a base with `learned` positions (None: any number) cannot read such contexts; None if it can."""
         if self.layout == "uniform":
             return (
-                f"layout uniform puts memory between positions, which needs rotary ones; {model_type} has learned "
-                "positions: nearest layout: uniform-int"
+                f"layout uniform puts memory between whole positions, which needs rotary ones; {model_type} has "
+                "learned positions; nearest layout: uniform-int"
             )
         needed = self.highest_position(length, continuation) + 1
         if learned is None or needed <= learned:

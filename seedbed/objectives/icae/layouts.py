@@ -1,7 +1,7 @@
-"""Where an ICAE's memory lies among the positions of its context, as plain arithmetic.
+"""Positions of an ICAE's memory relative to its context, as plain arithmetic.
 
-`default` appends memory to the context, as the in-context autoencoder does (arXiv 2307.06945). The others lay it over
-the context that it stands for, in the encoder and in the decoder (EPL, arXiv 2409.14364): `uniform` and `uniform-int`
+`default` appends memory to the context, as the in-context autoencoder does (arXiv 2307.06945). The others place it over
+the context that it represents, in the encoder and in the decoder (EPL, arXiv 2409.14364): `uniform` and `uniform-int`
 in steps of the compression rate, `spread` evenly over the context whatever its length.
 
 | layout | context of a segment | memory | reconstruction | continuation |
@@ -11,7 +11,7 @@ in steps of the compression rate, `spread` evenly over the context whatever its 
 | `uniform-int` | 1..L | floor((r+1)/2) + r i | same | same |
 | `spread` | 1..L | round(1/2 + c/2 + c i), c = L/k | same | same |
 
-Of several segments each continues where the one before ended; the encoder of `default` reads each by itself.
+Positions of each segment continue those of the one before, but the encoder of `default` starts each at 0.
 """
 
 from fractions import Fraction
@@ -21,15 +21,15 @@ LAYOUTS = ("default", "uniform", "uniform-int", "spread")
 
 
 def segments(length: int, most: int) -> list[range]:
-    """Places of a context in the fewest segments of at most `most` tokens; their lengths differ by at most one."""
+    """Indices of a context, split into the fewest segments of at most `most` tokens of nearly equal length."""
     count = ceil(length / most)
     return [range(length * n // count, length * (n + 1) // count) for n in range(count)]
 
 
 def memory_positions(layout: str, length: int, size: int, rate: int) -> list[float]:
-    """Where `size` memory vectors of one segment of `length` tokens lie, counted as its context is.
+    """Positions of the `size` memory vectors of one segment of `length` tokens, counted like its context.
 
-    Halves are rounded to the even number, as torch does.
+    Halves are rounded to the nearest even number, as in torch.
     """
     match layout:
         case "default":
@@ -44,7 +44,7 @@ def memory_positions(layout: str, length: int, size: int, rate: int) -> list[flo
 
 
 def encoder_positions(layout: str, segment: range, size: int, rate: int) -> list[float]:
-    """Of the tokens of a segment, then of its memory."""
+    """Positions of the tokens of a segment, then of its memory."""
     memory = memory_positions(layout, len(segment), size, rate)
     if layout == "default":
         return [*range(len(segment)), *memory]
@@ -52,14 +52,14 @@ def encoder_positions(layout: str, segment: range, size: int, rate: int) -> list
 
 
 def decoder_positions(layout: str, parts: list[range], size: int, rate: int) -> list[float]:
-    """Of the memory of all segments."""
+    """Positions of the memory of all segments."""
     if layout == "default":
         return list(range(len(parts) * size))
     return [part.start + position for part in parts for position in memory_positions(layout, len(part), size, rate)]
 
 
 def first_decoded(layout: str, parts: list[range], size: int, reconstructing: bool) -> int:
-    """Position of the token that asks for the reconstruction or the continuation; what it asks for follows."""
+    """Position of the [AE] or [LM] token; what is decoded follows it."""
     if layout == "default":
         return len(parts) * size
     return 0 if reconstructing else parts[-1].stop

@@ -1,9 +1,9 @@
 """The in-context autoencoder (ICAE, arXiv 2307.06945): a causal LM that compresses a context into memory vectors.
 
-The encoder reads a context and then memory tokens; their last hidden states are the memory. The decoder, the same
-weights or others, reads the memory in place of the context. With LoRA both are one base with an update of its own or
-none, and the weights of the base are there once. New embeddings lie in a table of their own: the vocabulary of the base
-stays as it is.
+The encoder reads a context and then memory tokens; their last hidden states are the memory. The decoder, with the same
+weights or others, reads the memory in place of the context. With LoRA both are one base, each with an adapter of its
+own or none, and the weights of the base are in memory once. New embeddings are in a table of their own; the vocabulary
+of the base stays as it is.
 """
 
 import copy
@@ -25,11 +25,11 @@ ENCODER, DECODER = "encoder", "decoder"  # names of adapters and modules
 
 
 class Icae(torch.nn.Module):
-    """A base with what makes an encoder and a decoder of it.
+    """An encoder and a decoder made from one base.
 
     `lora` (`r`, `alpha`, `dropout`, `targets`) is None where all weights are trained; `decoder` is frozen, trained or
-    shared, and `other` its weights where it has some that are no copy of the base. Raises SeedbedError when the base is
-    no model for that.
+    shared, and `other` the decoder where it is not a copy of the base. Raises SeedbedError when the base lacks the LoRA
+    targets or does not take positions that the layout needs.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class Icae(torch.nn.Module):
         self.geometry, self.config = geometry, base.config.get_text_config()
         width, spread = base.get_input_embeddings().weight.shape[1], base.get_input_embeddings().weight.std().item()
         self.table = torch.nn.Embedding(geometry.table_size, width)
-        torch.nn.init.normal_(self.table.weight, std=spread)  # of the size that the base is used to
-        # Which adapter each of both reads with; None is the base as it is.
+        torch.nn.init.normal_(self.table.weight, std=spread)  # on the scale of the base's own embeddings
+        # The adapter that each of the two runs with; None is the bare base.
         self.adapters = {ENCODER: None, DECODER: None}
         self.encoder, self.decoder = base, None
         if lora:
@@ -61,12 +61,12 @@ class Icae(torch.nn.Module):
         self.takes_positions = "position_ids" in inspect.signature(self.part(ENCODER).base_model.forward).parameters
         if geometry.layout != "default" and not self.takes_positions:
             raise SeedbedError(
-                f"layout {geometry.layout} needs positions that can be given; {self.config.model_type!r} has none, "
+                f"layout {geometry.layout} needs a model that takes positions; {self.config.model_type!r} takes none; "
                 "expected layout default"
             )
 
     def part(self, name: str) -> PreTrainedModel:
-        """The causal LM that encodes or decodes."""
+        """The causal LM that acts as encoder or decoder."""
         return self.encoder if name == ENCODER or self.decoder is None else self.decoder
 
     @property
@@ -84,7 +84,7 @@ class Icae(torch.nn.Module):
         return hidden.flatten(0, 1)[batch.memory_at]
 
     def decode(self, batch: Batch, memory: torch.Tensor | None, cache: Cache | None = None) -> torch.Tensor:
-        """Hidden states [B, m, d] of the prompts of a batch, whose memory is None where they have no room for it."""
+        """Hidden states [B, m, d] of the prompts of a batch; `memory` is None for prompts without memory."""
         embeddings = self.embedded(DECODER, batch.decoder_ids)
         if memory is not None:
             embeddings = placed(embeddings, batch.slots, memory)
@@ -97,10 +97,10 @@ class Icae(torch.nn.Module):
     def read(
         self, name: str, embeddings: torch.Tensor, positions: torch.Tensor, cache: Cache | None = None
     ) -> torch.Tensor:
-        """Last hidden states [rows, n, d], after what is in the cache."""
+        """Last hidden states [rows, n, d], which continue the cache if there is one."""
         rows, length = embeddings.shape[:2]
         length += cache.get_seq_length() if cache else 0
-        # Without a mask transformers would take positions that do not follow each other for several packed texts.
+        # Without a mask, transformers would take non-consecutive positions as several packed texts.
         options = {"attention_mask": torch.ones(rows, length, dtype=torch.int64, device=embeddings.device)}
         if self.takes_positions:
             options["position_ids"] = positions
@@ -112,7 +112,7 @@ class Icae(torch.nn.Module):
     def using(self, adapter: str | None) -> Iterator[None]:
         """Compute with one adapter, or with none.
 
-        PEFT's own switches also freeze what they switch off, and its gradients would be lost.
+        PEFT's own switches also freeze what they disable, whose gradients would be lost.
         """
         before = self.adapter
         self.switch(adapter)
@@ -127,10 +127,10 @@ class Icae(torch.nn.Module):
             layer._disable_adapters = adapter is None
             layer._active_adapter = [adapter]
 
-    # --- what the engine asks of a model ------------------------------------------------------------------------------
+    # --- for the engine -----------------------------------------------------------------------------------------------
 
     def gradient_checkpointing_enable(self, options: dict) -> None:
-        """Compute activations again in the backward pass, with the adapter that the forward pass had."""
+        """Recompute activations in the backward pass, with the adapter of the forward pass."""
         for name in (ENCODER, DECODER):
             self.part(name).gradient_checkpointing_enable(options | {"context_fn": self.checkpoint_contexts})
 
@@ -138,18 +138,18 @@ class Icae(torch.nn.Module):
         return nullcontext(), self.using(self.adapter)
 
     def compile(self) -> None:
-        """Have torch.compile make kernels of encoder and decoder."""
+        """Apply torch.compile to encoder and decoder."""
         self.backbones = {name: torch.compile(self.part(name).base_model) for name in (ENCODER, DECODER)}
 
 
 def placed(embeddings: torch.Tensor, places: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Embeddings [B, m, d] with `rows` [n, d] at places counted through all rows."""
+    """Embeddings [B, m, d] with `rows` [n, d] at `places`, indices into the flattened batch."""
     flat = embeddings.flatten(0, 1).index_copy(0, places, rows.to(embeddings.dtype))
     return flat.view(embeddings.shape)
 
 
 def adapt(base: PreTrainedModel, lora: dict, names: set[str]) -> None:
-    """Put LoRA layers of each name into the base, which is frozen. Raises SeedbedError when it has no such targets."""
+    """Freeze the base and add LoRA layers of each name; raises SeedbedError when it has no such targets."""
     from peft import inject_adapter_in_model
 
     base.requires_grad_(False)
@@ -168,7 +168,7 @@ def adapt(base: PreTrainedModel, lora: dict, names: set[str]) -> None:
 
 
 def lora_config(base: PreTrainedModel, lora: dict):
-    """PEFT's form of a run's `lora`."""
+    """A run's `lora` as PEFT's config."""
     from peft import LoraConfig
 
     sizes = {"r": lora["r"], "lora_alpha": lora["alpha"], "lora_dropout": lora["dropout"]}
@@ -176,7 +176,7 @@ def lora_config(base: PreTrainedModel, lora: dict):
 
 
 def targets(model_type: str, wanted: str | list[str]) -> str | list[str]:
-    """The modules that LoRA adapts; `q,v` are PEFT's own choice for a model type."""
+    """The modules that LoRA adapts; `q,v` stands for PEFT's own choice for a model type."""
     if wanted != "q,v":
         return wanted
     from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
@@ -196,7 +196,7 @@ def layers_with_adapters(model: torch.nn.Module) -> list:
 
 
 def keep_frozen_in_bf16(model: torch.nn.Module) -> None:
-    """Keep frozen matrices of linear layers in bf16, of which autocast would else make a copy at every use."""
+    """Keep frozen weights of linear layers in bf16, which autocast would otherwise cast at every use."""
     embeddings = {id(part.weight) for part in model.modules() if isinstance(part, torch.nn.Embedding)}
     for part in model.modules():
         if isinstance(part, torch.nn.Linear) and not part.weight.requires_grad and id(part.weight) not in embeddings:

@@ -1,4 +1,4 @@
-"""In-context autoencoding: reconstruct a context from the memory that it was compressed to, or continue it."""
+"""In-context autoencoding: reconstruct a context from the memory that it was compressed into, or continue it."""
 
 import os
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ print(icae.reconstruct(memory))
 
 
 class Autoencoding(torch.nn.Module):
-    """Mean loss of the samples of a batch, in nats per token; every sample counts the same."""
+    """Mean loss of the samples of a batch, in nats per token; all samples weigh the same."""
 
     def __init__(self, model: Icae) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ class Autoencoding(torch.nn.Module):
 
     @torch.no_grad()
     def scores(self, batch: Batch, memory: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss and token accuracy of each sample, fp32 [B]; `memory` is None where the prompts have no room for it."""
-        found = torch.stack(linear_scores(*self.predicting(batch, memory), batch.targets))
-        sums = torch.zeros(2, len(batch), device=found.device).index_add_(1, batch.sample, found)
+        """Loss and token accuracy of each sample, fp32 [B]; `memory` is None for prompts without memory."""
+        scores = torch.stack(linear_scores(*self.predicting(batch, memory), batch.targets))
+        sums = torch.zeros(2, len(batch), device=scores.device).index_add_(1, batch.sample, scores)
         loss, accuracy = sums / torch.bincount(batch.sample, minlength=len(batch))
         return loss, accuracy
 
@@ -65,7 +65,7 @@ class InContextAutoencoding:
     """The model, the batches and the loss of one run (`seedbed.objectives.contract.Objective`).
 
     `inputs` are `tokens`, the index of a directory of `build_contexts`, `tokenizer`, and `init`, the directory of the
-    base unless that is a new one. A sample is a context with what is asked of its memory.
+    base unless that is a new one. A sample is a context with the task to do from its memory.
     """
 
     losses_per_batch = 1
@@ -109,7 +109,7 @@ class InContextAutoencoding:
         return Sizes.of(self.model, config.num_hidden_layers, config.hidden_size, self.spec["seq_len"])
 
     def prepare(self, precision: str) -> None:
-        """Make ready for training in `fp32` or `bf16`."""
+        """Prepare for training in `fp32` or `bf16`."""
         if precision == "bf16":
             keep_frozen_in_bf16(self.model)
 
@@ -127,11 +127,11 @@ class InContextAutoencoding:
         return self.train.per_epoch
 
     def batch(self, numbers: range) -> Batch:
-        """Those samples of the training."""
+        """The training samples with these numbers."""
         return batch_of(self.geometry, [self.sample(number) for number in numbers])
 
     def sample(self, number: int) -> Sample:
-        """A context of the length and the task that its number draws."""
+        """A context, whose length and task its number draws."""
         length, chance = self.drawn(number)
         return self.cut(self.train.window(number), length, LM if chance < self.spec["lm_ratio"] else AE)
 
@@ -143,24 +143,24 @@ class InContextAutoencoding:
         return Sample(AE, context, np.append(context, self.train.eos_id))
 
     def drawn(self, number: int) -> tuple[int, float]:
-        """Tokens of a context, and a number in [0, 1): both by the seed and the number of the sample alone."""
+        """Length of a context in tokens, and a number in [0, 1), from the seed and the number of the sample alone."""
         bits = mixed(mixed(self.spec["seed"]) ^ number)
         least = self.spec["min_seq_len"] or self.spec["seq_len"]
         return least + (bits >> 32) % (self.spec["seq_len"] - least + 1), (bits & 0xFFFFFFFF) / 2**32
 
     def largest_batch(self, size: int) -> Batch:
-        """A batch that takes as much memory as any of so many samples."""
+        """A batch of `size` samples that takes as much memory as any other."""
         task = AE if self.spec["seq_len"] >= self.spec["continuation"] else LM
         sample = self.cut(np.zeros(sum(self.longest), np.int64), self.spec["seq_len"], task)
         return batch_of(self.geometry, [sample] * size)
 
     def validation_numbers(self) -> range:
-        """Numbers of the held-out contexts, so many that they hold at most `validation.tokens` tokens."""
+        """Numbers of the held-out contexts to validate on: as many as `validation.tokens` holds, at least one."""
         wanted = max(1, self.spec["validation"]["tokens"] // self.spec["seq_len"])
         return range(min(self.held_out.per_epoch, wanted))
 
     def validation_batch(self, numbers: range) -> Batch:
-        """Those held-out contexts, to be reconstructed."""
+        """The held-out contexts with these numbers, to be reconstructed."""
         return batch_of(self.geometry, [self.cut(self.held_out.at(number), self.spec["seq_len"]) for number in numbers])
 
     # --- losses -------------------------------------------------------------------------------------------------------
@@ -178,21 +178,22 @@ class InContextAutoencoding:
     def diagnostics(self) -> dict[str, torch.Tensor]:
         return {}
 
-    # --- what it remembers --------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {}
 
     def load_state_dict(self, _state: dict, _micro_batches: list[range], _device: torch.device) -> None:
-        """Samples remember nothing of each other."""
+        """Do nothing: samples are independent of each other."""
 
     # --- what a finished run leaves -----------------------------------------------------------------------------------
 
     def export(self, folder: Path, published: Path, weights: dict[str, torch.Tensor]) -> None:
-        """Write what `load` reads; `weights` are the trained ones by name, `published` where the folder will be.
+        """Write what `load` reads; `weights` are the trained ones by name, `published` where the folder will end up.
 
-        `icae.json` says what is there: memory.safetensors with the table of embeddings; for LoRA an adapter in PEFT's
-        form for the encoder (and decoder, where it has one), else a transformers directory for each that was trained.
+        `icae.json` describes the rest: memory.safetensors has the embedding table; with LoRA, there is an adapter in
+        PEFT's format for the encoder (and the decoder, if it has one), else a transformers directory for each that was
+        trained.
         """
         weights = {name.removeprefix("model."): weight.contiguous() for name, weight in weights.items()}
         folder.mkdir(parents=True)
@@ -205,38 +206,39 @@ class InContextAutoencoding:
                     self.export_adapter(folder / name, adapter, weights)
                 kept[name] = adapter
             elif name == ENCODER or self.spec["decoder"] == "trained":
-                mine = {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}
-                self.export_part(folder / name, name, mine)
+                own = {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}
+                self.export_part(folder / name, name, own)
                 kept[name] = name
             else:
                 kept[name] = ENCODER if self.spec["decoder"] == "shared" else None
         base = None
-        if "init" in self.inputs:  # without symbolic links, as `find_base` looks for it
+        if "init" in self.inputs:  # without symbolic links, as `find_base` resolves it
             init = self.inputs["init"]
             path = os.path.relpath(init.resolve(), published.resolve())
             base = {"path": path, "sha256": weight_checksums(init)}
-        said = {
+        facts = {
             key: self.spec[key]
             for key in (*asdict(self.geometry), "lora", "decoder", "seq_len", "lm_ratio", "continuation")
         }
-        write_json(folder / "icae.json", {"base": base, "kept": kept, **said})
+        write_json(folder / "icae.json", {"base": base, "kept": kept, **facts})
         copy_tokenizer(self.inputs["tokenizer"].parent, folder)
 
     def export_adapter(self, folder: Path, adapter: str, weights: dict[str, torch.Tensor]) -> None:
-        """An adapter as `PeftModel.from_pretrained` reads it, which knows of no name."""
+        """Write an adapter as `PeftModel.from_pretrained` reads it, without its name in the keys."""
         folder.mkdir()
         ending = f".{adapter}.weight"
-        mine = {key: weight for key, weight in weights.items() if ".lora_" in key and key.endswith(ending)}
-        named = {f"base_model.model.{key[len(ENCODER) + 1 : -len(ending)]}.weight": mine[key] for key in mine}
+        own = {key: weight for key, weight in weights.items() if ".lora_" in key and key.endswith(ending)}
+        named = {f"base_model.model.{key[len(ENCODER) + 1 : -len(ending)]}.weight": own[key] for key in own}
         save_file(named, folder / "adapter_model.safetensors")
         config = lora_config(self.model.encoder, self.spec["lora"])
         config.inference_mode, config.base_model_name_or_path = True, str(self.inputs["init"])
         config.save_pretrained(folder)
 
     def export_part(self, folder: Path, name: str, weights: dict[str, torch.Tensor]) -> None:
+        """Write the encoder or decoder as a transformers directory."""
         part = self.model.part(name)
         frozen = [key for key, _ in part.named_parameters() if key not in weights]
-        if frozen:  # as at the beginning, while ZeRO may hold no more than a piece of it here
+        if frozen:  # unchanged by training; under ZeRO 3 this rank holds only a shard of it
             known = self.base().state_dict()
             weights = weights | {key: known[key] for key in frozen}
         part.save_pretrained(folder, state_dict=weights)

@@ -23,8 +23,8 @@ from seedbed.objectives.icae.objective import Autoencoding
 class IcaeSubject:
     """The ICAE of a finished run's directory, and a directory of `build_contexts` to measure it on.
 
-    `batch_tokens` is how many tokens it reads at once, 0 for what suits the device; `precision` that of its weights,
-    "fp32" or "bf16".
+    `batch_tokens` are the tokens of a batch, 0 for what suits the device; `precision` is that of the weights, "fp32" or
+    "bf16".
     """
 
     run: Path
@@ -43,7 +43,7 @@ class IcaeSubject:
 
     @classmethod
     def of_model(cls, folder: Path, tokens: Path | None = None, **options: object) -> "IcaeSubject":
-        raise SeedbedError(f"{folder}: a model without a run is no in-context autoencoder; expected one of a run")
+        raise SeedbedError(f"{folder}: an external model is no in-context autoencoder; expected a run of one")
 
     @property
     def folder(self) -> Path:
@@ -59,7 +59,7 @@ class IcaeSubject:
 
     @property
     def facts(self) -> dict:
-        """What its export says of itself."""
+        """The contents of its `icae.json`."""
         return self.compressor.facts
 
     @property
@@ -72,15 +72,15 @@ class IcaeSubject:
 
     @cached_property
     def ordinary(self) -> np.ndarray:
-        """The ids of its tokenizer that are no special tokens, sorted."""
-        end = self.end  # first: it tells of a tokenizer without one
+        """The ids of its tokenizer that are not special tokens, sorted."""
+        end = self.end  # first: it raises for a tokenizer without EOS
         ids = ordinary_ids(self.folder)
         return ids[ids != end]
 
     def geometry_at(self, rate: int, length: int) -> Geometry:
-        """Its geometry with segments of so many tokens per memory vector.
+        """Its geometry at a compression of `rate` tokens per memory vector.
 
-        Raises SeedbedError where contexts of such a length need positions that the base has not learned.
+        Raises SeedbedError where contexts of `length` tokens need positions that the base has not learned.
         """
         geometry = replace(self.compressor.geometry, rate=rate)
         continuation = self.facts["continuation"] if self.facts["lm_ratio"] else 0
@@ -95,7 +95,7 @@ class IcaeSubject:
         return Autoencoding(self.model).scores(batch, memory)
 
     def at_once(self, length: int) -> int:
-        """How many contexts of `length` tokens make a batch."""
+        """Batch size for contexts of `length` tokens."""
         return max(1, (self.batch_tokens or BATCH_TOKENS[self.device.type]) // length)
 
     @property
@@ -104,13 +104,13 @@ class IcaeSubject:
         return learned_positions(self.model.config)
 
     def room_for(self, length: int) -> bool:
-        """Whether the base has positions for so many tokens in a row."""
+        """Whether the base has positions for `length` consecutive tokens."""
         return self.learned is None or length <= self.learned
 
-    # --- what a measurement has to say of it --------------------------------------------------------------------------
+    # --- identity -----------------------------------------------------------------------------------------------------
 
     def identity(self) -> dict:
-        """Path and checksums of the files that decide what it computes; `icae.json` has those of its base."""
+        """Path and checksums of the files that determine what it computes; `icae.json` has those of its base."""
         files = sorted(path for end in ("*.safetensors", "*.json") for path in self.folder.rglob(end))
         return {
             "path": str(self.folder),
@@ -118,5 +118,5 @@ class IcaeSubject:
         }
 
     def data_identity(self) -> dict:
-        """Path and checksum of the index of its contexts, which names the checksums of their files."""
+        """Path and checksum of the index of its contexts, which holds the checksums of their files."""
         return {"path": str(self.data), "sha256": sha256(self.data / "index.json")}

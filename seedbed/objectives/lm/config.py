@@ -1,4 +1,4 @@
-"""What a user may write of a language model's run."""
+"""Configuration of a language-model run."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,7 @@ class LanguageModelRun(TokenRun):
 
     objective: Literal["lm"] = "lm"
     corpus: Name
-    # shuffle: windows in a random order; order: each row of a batch reads on where it stopped in the batch before
+    # shuffle: windows in a random order; order: each row of a batch continues where it ended in the batch before
     data: Literal["shuffle", "order"] = "shuffle"
     attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention", "eager"] = "auto"
     recurrence: Recurrence | None = None

@@ -31,7 +31,7 @@ class NextToken(torch.nn.Module):
         return self.model.get_output_embeddings().weight
 
     def forward(self, tokens: torch.Tensor, cache: SegmentCache | None = None) -> torch.Tensor:
-        """Loss of windows [sequences, length + 1], after what is in the cache."""
+        """Loss of windows [sequences, length + 1], which continue the cache if there is one."""
         hidden = self.backbone(input_ids=tokens[:, :-1], past_key_values=cache, use_cache=cache is not None)
         return linear_cross_entropy(hidden.last_hidden_state, self.head, tokens[:, 1:])
 
@@ -52,12 +52,12 @@ class LanguageModelling:
         rows = spec["batch_tokens"] // self.seq_len
         in_order = spec["data"] == "order"
         self.train = Streams(train, self.seq_len, rows) if in_order else Windows(train, self.seq_len, spec["seed"])
-        # Caches of rows that read on, by the first row of their micro-batch; and the sequence that continues each.
+        # In ordered data: the caches by the first row of their micro-batch, and the sequence that continues each.
         self.caches: dict[int, SegmentCache] = {}
         self.following: dict[int, int] = {}
         self.loss_module = NextToken(self.initial_model())
         check_predictions(self.model)
-        self.model.config.recurrence = None  # what evaluations read the model with
+        self.model.config.recurrence = None  # what evaluations run the model with
         if self.recurrent:
             recurrence.prepare(self.model)
             self.model.config.recurrence = {key: self.recurrent[key] for key in ("work_size", "cache_size")}
@@ -77,10 +77,10 @@ class LanguageModelling:
         return Sizes.of(self.model, config.num_hidden_layers, config.hidden_size, self.seq_len)
 
     def prepare(self, precision: str) -> None:
-        """Nothing depends on the precision but how products are computed."""
+        """Do nothing: autocast is all that `bf16` takes."""
 
     def compile(self) -> None:
-        """Have torch.compile make kernels of the model; the loss and recurrence stay as they are."""
+        """Apply torch.compile to the transformers model, but not to the loss and recurrence."""
         self.loss_module.backbone = torch.compile(self.model.base_model)
 
     def checkpoint_activations(self) -> None:
@@ -94,20 +94,20 @@ class LanguageModelling:
         return self.train.per_epoch
 
     def batch(self, numbers: range) -> torch.Tensor:
-        """Tokens [len(numbers), seq_len + 1] of those sequences of the training."""
+        """Tokens [len(numbers), seq_len + 1] of the training sequences with these numbers."""
         return self.checked(np.stack([self.train.window(number) for number in numbers]))
 
     def largest_batch(self, size: int) -> torch.Tensor:
-        """A batch that takes as much memory as any of so many sequences."""
+        """A batch of `size` sequences that takes as much memory as any other."""
         return torch.zeros(size, self.seq_len + 1, dtype=torch.int64)
 
     def validation_numbers(self) -> range:
-        """Numbers of the validation windows, so many that they hold at most `validation.tokens` tokens."""
+        """Numbers of the validation windows: as many as `validation.tokens` holds, at least one."""
         wanted = max(1, self.spec["validation"]["tokens"] // self.seq_len)
         return range(min(self.valid.per_epoch, wanted))
 
     def validation_batch(self, numbers: range) -> torch.Tensor:
-        """Tokens [len(numbers), seq_len + 1] of those validation windows."""
+        """Tokens [len(numbers), seq_len + 1] of the validation windows with these numbers."""
         return self.checked(np.stack([self.valid.at(number) for number in numbers]))
 
     def checked(self, tokens: np.ndarray) -> torch.Tensor:
@@ -126,13 +126,13 @@ class LanguageModelling:
 
     @property
     def losses_per_batch(self) -> int:
-        """Backward passes that a micro-batch takes, each over the mean loss of an equal share of its tokens."""
+        """Backward passes per micro-batch, each over the mean loss of an equal share of its tokens."""
         if not self.recurrent:
             return 1
         return self.seq_len // (self.recurrent["work_size"] * self.recurrent["stop_gradient_step"])
 
     def losses(self, model: torch.nn.Module, tokens: torch.Tensor, numbers: range) -> Iterator[torch.Tensor]:
-        """Mean losses of the parts of a micro-batch [sequences, seq_len + 1]; backward may follow each."""
+        """Mean losses of the parts of a micro-batch [sequences, seq_len + 1]; a backward pass may follow each."""
         if not self.recurrent:
             yield model(tokens)
             return
@@ -151,7 +151,7 @@ class LanguageModelling:
         return [tokens[:, start : start + size + 1] for start in range(0, self.seq_len, size)]
 
     def cache_for(self, numbers: range) -> SegmentCache:
-        """An empty cache, or in ordered data the one that these rows had in the batch before."""
+        """An empty cache, or in ordered data the one that these rows had after the batch before."""
         if self.spec["data"] == "shuffle":
             return SegmentCache(self.recurrent["cache_size"])
         row = self.train.row(numbers[0])
@@ -162,21 +162,21 @@ class LanguageModelling:
 
     @torch.no_grad()
     def validate(self, model: torch.nn.Module, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Mean loss of windows [sequences, seq_len + 1], every window by itself."""
+        """Mean loss of windows [sequences, seq_len + 1], each window independently."""
         if not self.recurrent:
             return {"loss": model(tokens)}
         cache = SegmentCache(self.recurrent["cache_size"])
         return {"loss": torch.stack([model(segment, cache) for segment in self.segments(tokens)]).mean()}
 
     def diagnostics(self) -> dict[str, torch.Tensor]:
-        """Figures of the last forward pass that metrics tell beside the loss."""
+        """Values of the last forward pass to log beside the loss."""
         norm = keynorm.mean_key_norm(self.model)
         return {} if norm is None else {"key_norm": norm}
 
-    # --- what it remembers --------------------------------------------------------------------------------------------
+    # --- state --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What the rows of this rank remember, by row: [layers, 2, kv_heads, length, head_dim] each."""
+        """The caches of this rank's rows, by row: [layers, 2, kv_heads, length, head_dim] each."""
         rows = {}
         for first, cache in self.caches.items():
             if (state := cache.state()) is not None:
@@ -184,7 +184,7 @@ class LanguageModelling:
         return rows
 
     def load_state_dict(self, state: dict[str, torch.Tensor], micro_batches: list[range], device: torch.device) -> None:
-        """Take up what those rows remembered that continue with these micro-batches."""
+        """Restore the caches of the rows that continue with these micro-batches."""
         self.caches, self.following = {}, {}
         for numbers in micro_batches if state else []:
             first = self.train.row(numbers[0])

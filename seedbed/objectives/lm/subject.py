@@ -1,4 +1,4 @@
-"""The model under evaluation, with its tokenizer and the tokens of a corpus."""
+"""A causal LM under evaluation, with its tokenizer and the tokens of a corpus."""
 
 import inspect
 from collections.abc import Callable
@@ -28,22 +28,22 @@ from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, load_model
 from seedbed.models.families import learned_positions
 from seedbed.models.recurrence import SegmentCache
 
-UNSTATED_LENGTH = 2048  # of a model that does not say how long its inputs were
+UNSTATED_LENGTH = 2048  # tokens; for a model whose config does not state how long its inputs may be
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a model remembers of the first `length` tokens of an input; any number of inputs may continue it."""
+    """Cached keys and values of the first `length` tokens of an input; any number of inputs may continue it."""
 
     length: int = 0
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()  # keys and values [1, heads, cached, head_dim] each
 
     def repeated(self, batch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values [batch, heads, cached, head_dim] of every layer; views, that take no memory."""
+        """Keys and values [batch, heads, cached, head_dim] of every layer; views, which take no memory."""
         return [(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)) for keys, values in self.layers]
 
     def cache(self, batch: int) -> DynamicCache:
-        """The cache that transformers continues with `batch` rows."""
+        """A cache of transformers that `batch` rows continue."""
         cache = DynamicCache()
         for keys, values in self.repeated(batch):
             layer = DynamicLayer()
@@ -58,8 +58,8 @@ class CausalLM:
     """A causal LM of a transformers directory, on the GPU if there is one.
 
     `trained_length` is the window it was trained on, in tokens; `tokens` a directory of `build_tokens`, which some
-    evaluations need; `batch_tokens` how many tokens it reads at once, 0 for what suits the device; `precision` that of
-    its weights, "fp32" or "bf16".
+    evaluations need; `batch_tokens` the tokens of a batch, 0 for what suits the device; `precision` that of the
+    weights, "fp32" or "bf16".
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class CausalLM:
 
     @classmethod
     def of_model(cls, folder: Path, tokens: Path | None = None, **options: object) -> "CausalLM":
-        """A transformers directory; the length of its inputs is the one that its config states."""
+        """The model of a transformers directory; `trained_length` is the input length that its config states."""
         if not (folder / "config.json").exists():
             raise SeedbedError(f"{folder}: has no config.json; expected a transformers directory")
         config = AutoConfig.from_pretrained(folder).get_text_config()
@@ -92,22 +92,22 @@ class CausalLM:
 
     @property
     def memory(self) -> dict | None:
-        """`work_size` and `cache_size` of a model that was trained with segment recurrence."""
+        """`work_size` and `cache_size` of a model that was trained with segment recurrence; None for others."""
         return getattr(self.model.config, "recurrence", None)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(self.folder)
 
-    # --- what a measurement has to say of it --------------------------------------------------------------------------
+    # --- identity -----------------------------------------------------------------------------------------------------
 
     def identity(self) -> dict:
-        """Path and checksums of the files that decide what the model computes."""
+        """Path and checksums of the files that determine what the model computes."""
         files = sorted(path for pattern in ("*.safetensors", "*.json") for path in self.folder.glob(pattern))
         return {"path": str(self.folder), "sha256": {path.name: sha256(path) for path in files}}
 
     def data_identity(self) -> dict | None:
-        """Path and checksum of the index of its tokens, which names the checksums of their files."""
+        """Path and checksum of the index of its tokens, which holds the checksums of their files."""
         return self.tokens and {"path": str(self.tokens), "sha256": sha256(self.tokens / "index.json")}
 
     def split(self, name: str) -> TokenSplit:
@@ -123,10 +123,10 @@ class CausalLM:
 
     @cached_property
     def begin(self) -> dict:
-        """The token that a text begins with: its `id`, its `token`, and what it `is`.
+        """The token that a text begins with: its `id`, its `token`, and its role `is` ("bos" or "eos").
 
-        That is the tokenizer's BOS. Without one, or where the model's config says that it was trained without, it is
-        EOS, which ends the text before. Raises SeedbedError where there is neither.
+        It is the tokenizer's BOS. Without one, or where the model's config says that it was trained without, it is EOS,
+        which ends the preceding text. Raises SeedbedError when there is neither.
         """
         tokenizer, trained_without = self.tokenizer, self.model.config.get_text_config().bos_token_id is None
         for name, token in (
@@ -140,17 +140,17 @@ class CausalLM:
 
     @property
     def most_positions(self) -> int | None:
-        """The longest input that the model can be given at all; None where positions are computed (RoPE, ALiBi)."""
+        """The longest input that the model can take, in tokens; None where positions are computed (RoPE, ALiBi)."""
         return learned_positions(self.model.config.get_text_config())
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def read(self, ids: list[int]) -> Prefix:
-        """Read the beginning of several inputs once.
+        """Run the model once on what several inputs begin with.
 
-        The prefix may be shorter than `ids`: recurrent models stop at the end of a segment, and models that do not keep
-        the keys and values of all tokens have none.
+        The prefix may be shorter than `ids`: recurrent models stop at the end of a segment, and models that do not
+        cache the keys and values of all tokens return an empty one.
         """
         if self.memory:
             ids = ids[: len(ids) - len(ids) % self.memory["work_size"]]
@@ -171,8 +171,8 @@ class CausalLM:
     def logits(self, tokens: torch.Tensor, at: torch.Tensor | None = None, after: Prefix | None = None) -> torch.Tensor:
         """Next-token logits [batch, n, vocabulary] in fp32 of tokens [batch, length], padded on the right if at all.
 
-        `at` [batch, n] are the places in `tokens` to give them for, all by default; `after` is what every row
-        continues. A recurrent model reads in the segments and with the cache that it was trained with.
+        `at` [batch, n] are the positions in `tokens` to return them for, all by default; every row continues the prefix
+        `after`. A recurrent model runs with the segments and the cache size that it was trained with.
         """
         ids, after = self.fed(tokens), after or Prefix()
         at = at if at is None else at.to(ids.device)
@@ -182,33 +182,33 @@ class CausalLM:
             return recurrence.logits(self.model, ids, self.memory["work_size"], cache, at).float()
         past = after.cache(len(ids)) if after.length else None
         options = {"past_key_values": past, "use_cache": past is not None}
-        if at is not None and self.picks_places:
+        if at is not None and self.picks_positions:
             return self.model(input_ids=ids, logits_to_keep=at, **options).logits.float()
         logits = self.model(input_ids=ids, **options).logits.float()
         return logits if at is None else logits.take_along_dim(at[..., None], dim=1)
 
     def at_once(self, length: int) -> int:
-        """How many inputs of `length` tokens make a batch."""
+        """Batch size for inputs of `length` tokens."""
         return max(1, (self.batch_tokens or BATCH_TOKENS[self.model.device.type]) // length)
 
     def fed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Ids on the model's device; raises SeedbedError for one beyond its vocabulary."""
+        """Ids on the model's device; raises SeedbedError for one outside its vocabulary."""
         own = self.model.config.get_text_config().vocab_size
         if (largest := int(ids.max())) >= own:
             raise SeedbedError(f"{self.folder}: found the id {largest} in an input, beyond its vocabulary of {own}")
         return ids.to(self.model.device)
 
     @cached_property
-    def picks_places(self) -> bool:
-        """Whether the model can leave out the logits of other places."""
+    def picks_positions(self) -> bool:
+        """Whether the model can compute logits at chosen positions only."""
         return "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @torch.inference_mode()
     def continuation(self, ids: list[int], most: int, decoding: str | dict = "greedy") -> list[int]:
-        """Up to `most` tokens that follow `ids`; if end of sequence is among them, it is the last.
+        """Generate up to `most` tokens that follow `ids`; end of sequence, if generated, is the last.
 
-        `decoding` is "greedy", or the `temperature`, `top_p` and `seed` to draw them with. The seed and `ids` alone
-        decide what is drawn, and the random state of the caller stays what it was.
+        `decoding` is "greedy", or the `temperature`, `top_p` and `seed` to sample with. Samples depend on the seed and
+        `ids` only; the caller's random state is left unchanged.
         """
         inputs = self.fed(torch.tensor([ids]))
         end, sampling = self.tokenizer.eos_token_id, None if decoding == "greedy" else decoding
@@ -220,17 +220,17 @@ class CausalLM:
             settings = {"max_new_tokens": most, "eos_token_id": end, "pad_token_id": end, "do_sample": bool(sampling)}
             if sampling:
                 settings |= {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
-            # The model's own would fill in all that is not set: penalties, suppressed tokens, other ends.
+            # The model's own would fill in whatever is not set: penalties, suppressed tokens, other EOS tokens.
             self.model.generation_config = GenerationConfig(**settings)
             made = self.model.generate(inputs, self.model.generation_config, attention_mask=torch.ones_like(inputs))
         return made[0, len(ids) :].tolist()
 
 
 def chooser(sampling: dict | None) -> Callable[[torch.Tensor], torch.Tensor]:
-    """From logits [1, vocabulary] to the next token [1, 1]: the likeliest, or one drawn.
+    """A function from logits [1, vocabulary] to the next token [1, 1]: the most likely one, or a sample.
 
-    It is drawn from softmax(logits / temperature) over the nucleus, the fewest tokens that hold `top_p` of it
-    (Holtzman et al. 2020, arXiv 1904.09751), as transformers' `generate` does.
+    Samples are drawn from softmax(logits / temperature) over the nucleus, the fewest tokens that hold `top_p` of the
+    probability (Holtzman et al. 2020, arXiv 1904.09751), as in transformers' `generate`.
     """
     if not sampling:
         return lambda logits: logits.argmax(-1, keepdim=True)

@@ -564,7 +564,7 @@ def test_a_run_that_is_no_icae_is_told(model_folder: Path, contexts: Path, tmp_p
     assert told(IcaeSubject.of_run, tmp_path / "lm", contexts) == (
         f"{tmp_path / 'lm'}: has no model/icae.json; expected the run of an in-context autoencoder"
     )
-    message = f"{model_folder}: a model without a run is no in-context autoencoder; expected one of a run"
+    message = f"{model_folder}: an external model is no in-context autoencoder; expected a run of one"
     assert told(subject_of, spec(), None, model_folder, contexts, 0) == message
 
 

@@ -208,7 +208,7 @@ def test_a_base_that_is_missing_or_another_is_told(
     shutil.rmtree(own_base)
     with pytest.raises(SeedbedError) as caught:
         Compressor(folder)
-    assert str(caught.value) == f"{folder}: its base model is not at {own_base}; name its directory as `base`"
+    assert str(caught.value) == f"{folder}: its base model is not at {own_base}; pass its directory as `base`"
     assert load(str(folder), str(elsewhere)).geometry == Geometry(SIZE, 3, "spread", True, 2)
 
 

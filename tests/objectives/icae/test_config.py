@@ -56,7 +56,7 @@ MISTAKES = [
         ADAPTED,
         "runs.icae.init.run",
         "icae",
-        ["runs.icae.init", "'icae' leaves a model of kind 'icae'; expected 'causal-lm'"],
+        ["runs.icae.init", "'icae' is of kind 'icae'; expected 'causal-lm'"],
     ),
     (ADAPTED, "runs.icae.lora.targets", "qv", ["runs.icae.lora.targets", "'qv'"]),
     (ELSEWHERE, "runs.icae.tokenizer", "news-4k", ["runs.icae.tokenizer", "expected that of its model, 'qwen'"]),

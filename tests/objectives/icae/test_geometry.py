@@ -79,6 +79,6 @@ def test_a_base_with_too_few_learned_positions_is_told(
 def test_learned_positions_have_nothing_between_them(learned: int | None) -> None:
     told = geometry("uniform").misfit("gpt2", 24, 8, learned)
     assert told == (
-        "layout uniform puts memory between positions, which needs rotary ones; gpt2 has learned positions: "
+        "layout uniform puts memory between whole positions, which needs rotary ones; gpt2 has learned positions; "
         "nearest layout: uniform-int"
     )

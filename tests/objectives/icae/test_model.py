@@ -251,7 +251,7 @@ def test_a_base_without_positions_appends_memory() -> None:
     with pytest.raises(SeedbedError) as caught:
         Icae(new_base("mamba"), new_shape("spread"), None, "shared")
     assert str(caught.value) == (
-        "layout spread needs positions that can be given; 'mamba' has none, expected layout default"
+        "layout spread needs a model that takes positions; 'mamba' takes none; expected layout default"
     )
 
 

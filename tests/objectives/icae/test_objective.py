@@ -351,7 +351,7 @@ def test_a_base_with_too_few_learned_positions_is_told(objective: Callable, toke
 def test_learned_positions_have_nothing_between_them(objective: Callable, tokenizer: Path, tmp_path: Path) -> None:
     base = saved_model(tokenizer, tmp_path / "gpt2", "gpt2")
     assert told(objective, base, layout="uniform") == (
-        "layout uniform puts memory between positions, which needs rotary ones; gpt2 has learned positions: "
+        "layout uniform puts memory between whole positions, which needs rotary ones; gpt2 has learned positions; "
         "nearest layout: uniform-int"
     )
 
