@@ -82,15 +82,16 @@ def facts_of(asked: dict) -> Facts:
     return Facts(**found)
 
 
-def find(asked: Iterable[dict], results: Path | None = None) -> None:
+def find(models: Iterable[dict], results: Path | None = None) -> None:
     """Know the facts of all these models at once: from what is kept below `results`, else from one other process."""
-    if results:
-        FOUND.update({key: found for key, found in kept(results / PLACE).items() if key not in FOUND})
-    missing = {key: model for model in asked if (key := checksum(model)) not in FOUND}
+    asked = {checksum(model): model for model in models}
+    if results and not asked.keys() <= FOUND.keys():
+        FOUND.update({key: found for key, found in kept(results / PLACE).items() if key in asked})
+    missing = {key: model for key, model in asked.items() if key not in FOUND}
     if missing:
         FOUND.update(zip(missing, measured(list(missing.values())), strict=True))
-    if missing and results:
-        keep(results)
+    if results:
+        keep(results, asked)
 
 
 def kept(path: Path) -> dict[str, dict]:
@@ -102,10 +103,10 @@ def kept(path: Path) -> dict[str, dict]:
         return {}
 
 
-def keep(results: Path) -> None:
-    """Keep what is known beside the results, if there are any: a dry run in a fresh project writes nothing."""
-    path = results / PLACE
-    if results.is_dir() and (both := (before := kept(path)) | FOUND) != before:
+def keep(results: Path, keys: Iterable[str] | None = None) -> None:
+    """Keep what is known, or those keys of it, beside the results if there are any: a first dry run writes nothing."""
+    path, known = results / PLACE, {key: FOUND[key] for key in (FOUND if keys is None else keys)}
+    if results.is_dir() and (both := (before := kept(path)) | known) != before:
         try:
             write_json(path, dict(sorted(both.items())))
         except OSError:  # somebody else's results

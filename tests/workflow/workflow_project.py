@@ -13,6 +13,8 @@ import yaml
 from forked import start_snakemake
 from support import ROOT
 
+from seedbed.models import facts
+
 PARTS = ("Snakefile", "workflow", "scripts", "seedbed", "profiles", "envs", "config.yaml")
 
 CONFIG = {
@@ -122,4 +124,7 @@ def make_project(folder: Path, text_file: Path) -> Project:
     shutil.copy2(text_file, folder / "source")
     project = Project(folder, deepcopy(CONFIG))
     project.write()
+    # What any plan finds first, and a process of its own takes seconds for.
+    (folder / "results").mkdir()
+    facts.find([{"key_norm": False} | model for model in CONFIG["models"].values()], folder / "results")
     return project
