@@ -4,12 +4,14 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers.utils.logging import disable_progress_bar
 
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm  # noqa: F401  (teaches transformers its model types)
 from seedbed.models.architectures import architecture
 from seedbed.models.attention import backend
 
+disable_progress_bar()  # of weights that are loaded; a stage shows its own
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}  # read at once: enough to keep the cores busy
 
