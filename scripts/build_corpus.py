@@ -5,6 +5,7 @@ from pathlib import Path
 from seedbed.cli import parser, reporting, spec_of
 from seedbed.data.corpus import build_corpus
 from seedbed.data.sources import documents, split_documents
+from seedbed.errors import SeedbedError
 
 
 def main() -> None:
@@ -14,6 +15,11 @@ def main() -> None:
     args = arguments.parse_args()
     with reporting(args.log):
         spec = spec_of(args, "corpus")
+        if "sha256" in spec["source"] and not args.downloaded:
+            raise SeedbedError(
+                f"corpus {args.name}: its source is downloaded first: give FILE of "
+                f"`python scripts/download.py --corpus {args.name} --out FILE` as --downloaded FILE"
+            )
         build_corpus(documents(spec, args.downloaded), spec, args.out, split_documents(spec))
 
 

@@ -52,8 +52,9 @@ def spec_of(args: argparse.Namespace, kind: str) -> dict:
     return spec(plan, args.name)
 
 
-# The bar of a training is the only one worth showing; loading weights has bars of its own.
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Bars of the hub are for terminals; elsewhere they would be a line a second.
+if not sys.stderr.isatty():
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 class Reporter:

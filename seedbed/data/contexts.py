@@ -86,7 +86,7 @@ def count_long(job: tuple[Path, int]) -> dict:
     """How many documents a shard has, how many of them are long, and the characters of the longest."""
     shard, min_chars = job
     documents = long = longest = 0
-    for text in read_documents(shard):
+    for text in read_documents(shard, f"counting {shard.name}"):
         documents += 1
         long += len(text) >= min_chars
         longest = max(longest, len(text))
@@ -114,7 +114,7 @@ def check_enough(spec: dict, corpus: Path, counted: list[dict], in_train: int) -
 def encode_part(job: tuple[tuple[Path, int, int], dict, Path, Path, str]) -> dict:
     """Encode some long documents of one document shard into one token shard; return its entry in the index."""
     (shard, first, stop), spec, tokenizer, target, dtype = job
-    long = (text for text in read_documents(shard) if len(text) >= spec["min_chars"])
+    long = (text for text in read_documents(shard, f"encoding {shard.name}") if len(text) >= spec["min_chars"])
     texts = (text[: spec["max_chars"]] for text in islice(long, first, stop))
     return write_shard(encoded(texts, tokenizer), target, dtype)
 

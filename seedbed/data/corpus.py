@@ -15,15 +15,15 @@ import unicodedata
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import accumulate, chain, repeat
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing, sha256, write_json
+from seedbed.progress import progress
 
 SPLITS = ("train", "valid", "test")
 MAIN = "main"
@@ -58,7 +58,7 @@ def build_corpus(
             for origin, text in shuffle(cleaned, partial / "shuffle", spec["seed"], spec["deduplicate"], counts):
                 shards.write(split_of(text, shares) if origin == MAIN else origin, text)
         (partial / "shuffle").rmdir()
-        check_not_empty(shards, spec, counts)
+        check_not_empty(target.name, shards, spec, counts)
         stats = {"read": counts["read"], "too_short": counts["too_short"], "duplicates": counts["duplicates"]}
         stats["splits"] = {
             name: split.stats() | published_words(spec["split"].get(name), split.documents)
@@ -75,7 +75,7 @@ def with_origin(texts: Iterable[str], published: Mapping[str, Iterable[str]]) ->
 
 def clean(documents: Iterable[tuple[str, str]], spec: dict, counts: Counter) -> Iterator[tuple[str, str]]:
     """Normalised texts of at least `min_chars` characters, without surrounding white space; origins are passed on."""
-    for origin, text in tqdm(documents, "documents", unit="", unit_scale=True, disable=None):
+    for origin, text in progress(documents, what="reading", unit="documents"):
         counts["read"] += 1
         text = normalise(text, spec["unicode"]).strip()
         if len(text) < max(1, spec["min_chars"]):
@@ -113,7 +113,8 @@ def shuffle(
     Of equal texts every published split keeps one, and the main source keeps one if no published split has it.
     `folder` holds the buckets, as many bytes as the texts; it is empty again at the end.
     """
-    for bucket in scatter(keyed(documents, seed, deduplicate), folder, depth=0):
+    buckets = scatter(keyed(documents, seed, deduplicate), folder, depth=0)
+    for bucket in progress(buckets, what="shuffling", unit="buckets"):
         yield from sorted_bucket(bucket, depth=1, deduplicate=deduplicate, counts=counts)
 
 
@@ -236,7 +237,7 @@ def quantiles(lengths: Counter) -> dict[str, int]:
     return {f"{q:g}": values[bisect_left(ranks, max(1, round(q * ranks[-1])))] for q in QUANTILES}
 
 
-def check_not_empty(shards: ShardWriters, spec: dict, counts: Counter) -> None:
+def check_not_empty(corpus: str, shards: ShardWriters, spec: dict, counts: Counter) -> None:
     kept = counts["read"] - counts["too_short"] - counts["duplicates"]
     if not kept:
         raise SeedbedError(
@@ -246,10 +247,12 @@ def check_not_empty(shards: ShardWriters, spec: dict, counts: Counter) -> None:
     for name, split in shards.splits.items():
         share = spec["split"].get(name, 1)
         if not split.documents and share:
-            advice = (
-                "its own source has no text" if isinstance(share, dict) else "raise its share or use a larger corpus"
-            )
-            raise SeedbedError(f"the {name} split got none of {kept} documents; {advice}")
+            where, advice = f"corpora.{corpus}.split.{name}", f"its share is {share}: raise it or use a larger corpus"
+            if name == "train":
+                where, advice = f"corpora.{corpus}.split", "valid and test take all: lower them or use a larger corpus"
+            elif isinstance(share, dict):
+                advice = "its own source has no text"
+            raise SeedbedError(f"{where}: the {name} split got none of {kept} documents; {advice}")
 
 
 def published_words(source: float | dict | None, documents: int) -> dict[str, int]:
@@ -261,8 +264,15 @@ def published_words(source: float | dict | None, documents: int) -> dict[str, in
     return {}
 
 
-def read_documents(path: Path) -> Iterator[str]:
-    """Texts of one shard."""
-    with path.open(encoding="utf-8") as lines:
+def read_documents(path: Path, what: str | None = None) -> Iterator[str]:
+    """Texts of one shard; where `what` is being done with them, its progress is shown.
+
+    Not in one of several processes: who started those shows how many shards are done.
+    """
+    alone = what is not None and parent_process() is None
+    size = {"total": path.stat().st_size, "unit": "B", "unit_scale": True}
+    with path.open("rb") as lines, progress(what=what, **size) if alone else nullcontext() as bar:
         for line in lines:
             yield json.loads(line)["text"]
+            if bar is not None:
+                bar.update(len(line))

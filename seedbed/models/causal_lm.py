@@ -5,12 +5,14 @@ from pathlib import Path
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
+from transformers.utils.logging import disable_progress_bar
 
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm  # noqa: F401  (teaches transformers its model types)
 from seedbed.models.attention import backend
 from seedbed.models.families import config_of
 
+disable_progress_bar()  # of weights that are loaded; a stage shows its own
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}  # read at once: enough to keep the cores busy
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from seedbed.errors import SeedbedError
@@ -38,6 +39,7 @@ def link_files(source: Path, folder: Path) -> None:
 def download_files(source: str, revision: str | None, folder: Path) -> None:
     from huggingface_hub import snapshot_download
 
+    print(f"fetching {source} from the hub", file=sys.stderr, flush=True)
     try:
         snapshot_download(source, revision=revision, allow_patterns=WANTED, local_dir=folder)
     except Exception as error:  # the hub client raises its own, urllib's and httpx's

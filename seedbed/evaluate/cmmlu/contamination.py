@@ -20,12 +20,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from seedbed.data.corpus import read_documents
 from seedbed.data.tokenizer import shards
 from seedbed.evaluate.cmmlu.questions import Question, load_questions, questions_identity
 from seedbed.files import sha256
+from seedbed.progress import progress
 
 CHARACTERS, WORDS = 20, 13
 COUNTS = ("asked", "contaminated", "too_short")
@@ -238,12 +238,11 @@ def index(texts: list[str], numbers: list[int], size: int) -> Index:
 
 def search(jobs: list[tuple[Path, list[Index]]], processes: int) -> dict[int, dict]:
     """The first match of each contaminated question in the order of the shards, by the question's number."""
-    progress = {"total": len(jobs), "desc": "shards", "disable": None}
     if processes <= 1:
-        searched = [search_shard(job) for job in tqdm(jobs, **progress)]
+        searched = [search_shard(job) for job in jobs]
     else:
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            searched = list(tqdm(pool.map(search_shard, jobs), **progress))
+            searched = list(progress(pool.map(search_shard, jobs), what="shards", unit="shards", total=len(jobs)))
     return {number: match for found in reversed(searched) for number, match in found.items()}
 
 
@@ -251,7 +250,7 @@ def search_shard(job: tuple[Path, list[Index]]) -> dict[int, dict]:
     """The first match of each contaminated question with a document of one shard: piece, file and line."""
     shard, indexes = job
     found, lines = {}, 0
-    for texts in batches(read_documents(shard)):
+    for texts in batches(read_documents(shard, f"searching {shard.name}")):
         codes, borders = normalised(texts)
         known = len(found)
         for part in indexes:

@@ -22,6 +22,7 @@ from seedbed.evaluate.cmmlu.questions import LETTERS, Question, load_questions, 
 from seedbed.files import read_json
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM, Prefix, right_padded
+from seedbed.progress import progress
 
 CHANCE = 1 / len(LETTERS)
 HEAD = "以下是关于{}的单项选择题，请直接给出正确答案的选项。\n\n"
@@ -199,7 +200,7 @@ def answer(
     `batch_size` questions are read at once; None goes by the subject's `batch_tokens`.
     """
     rows = []
-    for name in test:
+    for name in progress(list(test), what=f"{shots} shots", unit="subjects"):
         prompts = prompts_of(subject, convention, name, dev[name], test[name], shots)
         scored = option_scores(subject, prompts, batch_size)
         rows += [row(prompt, shots, log_p) for prompt, log_p in zip(prompts, scored, strict=True)]

@@ -18,6 +18,7 @@ from seedbed.errors import SeedbedError
 from seedbed.evaluate.intervals import bootstrap_mean, paired_test
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM
+from seedbed.progress import progress
 
 FINE = 0.99
 SIGNIFICANT = 0.05
@@ -29,7 +30,7 @@ def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
     curves, rows = {}, []
     for text in spec["text"]:
         points = []
-        for length in spec["lengths"]:
+        for length in progress(spec["lengths"], what=f"{text} text", unit="lengths"):
             task = Task(length, spec["task"], spec["shots"], subject.begin["id"], end_token(subject))
             accuracies = measure_length(spec, subject, split, text, task)
             points.append(point(task, accuracies))

@@ -17,6 +17,7 @@ from seedbed.errors import SeedbedError
 from seedbed.evaluate.intervals import bootstrap_mean, paired_test
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM
+from seedbed.progress import progress
 
 MOST_LOGITS = 2**28  # of one batch, 1 GiB
 
@@ -27,8 +28,9 @@ def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
     starts = places(split, history, length, spec["pieces"], np.random.default_rng(spec["seed"]))
     whole = (split.read(start - history, start + length) for start in starts)
     pieces = (np.append(begin["id"], split.read(start, start + length)) for start in starts)
-    after = score(subject, whole, history + length, length)
-    alone = score(subject, pieces, 1 + length, length)
+    shown = {"total": len(starts), "unit": "pieces"}
+    after = score(subject, progress(whole, what="with history", **shown), history + length, length)
+    alone = score(subject, progress(pieces, what="without history", **shown), 1 + length, length)
     result = {
         "length": length,
         "history": history,

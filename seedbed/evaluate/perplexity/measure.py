@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from seedbed.data.tokens import TokenSplit
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM, right_padded
+from seedbed.progress import progress
 
 LONGEST_WORD = 15  # characters and the space after it, on average; English has 6, Finnish 8
 BUFFERED = 64  # batches of windows that are sorted at a time, so that those of like lengths go together
@@ -50,7 +51,8 @@ def score_documents(
 
     def pieces() -> Iterator[Window]:
         tokens = 0
-        for number, ids in enumerate(split.each_document()):
+        shown = {"unit": "documents", "total": None if max_tokens else split.documents}
+        for number, ids in enumerate(progress(split.each_document(), what="scoring", **shown)):
             rows.append({"tokens": len(ids) - 1, "nats": 0.0})
             np.add.at(counts, ids[:-1], 1)
             yield from windows(number, ids, split.eos_id, window, stride)

@@ -27,6 +27,7 @@ from seedbed.objectives.icae.batch import Sample, batch_of
 from seedbed.objectives.icae.geometry import AE, LM, Geometry
 from seedbed.objectives.icae.model import DECODER
 from seedbed.objectives.icae.subject import IcaeSubject
+from seedbed.progress import progress
 
 # What the decoder sees: the memory, that of another context, the full context, or nothing.
 VIEWS = {AE: ("memory", "none", "other"), LM: ("memory", "full", "none")}
@@ -37,7 +38,8 @@ def measure(spec: dict, subject: IcaeSubject) -> tuple[dict, list[dict]]:
     facts = subject.facts
     lengths, rates = spec["lengths"] or [facts["seq_len"]], spec["rates"] or [facts["rate"]]
     settings, rows = [], []
-    for text, length, rate in product(spec["texts"], lengths, rates):
+    asked = list(product(spec["texts"], lengths, rates))
+    for text, length, rate in progress(asked, what="settings", unit="settings"):
         geometry = subject.geometry_at(rate, length)
         read = windows(spec, subject, text, length)
         contexts, found = read[:, :length], scores(subject, geometry, read, length)

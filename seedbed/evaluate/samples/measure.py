@@ -7,6 +7,7 @@ out: `repetition` is seq-rep-4 (Welleck et al. 2019, arXiv 1908.04319), the shar
 
 from seedbed.files import sha256_of
 from seedbed.objectives.lm.subject import CausalLM
+from seedbed.progress import progress
 
 FIGURES = ("repetition", "distinct_1", "distinct_2", "distinct_3")
 
@@ -19,7 +20,8 @@ def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
 
 def continued(spec: dict, subject: CausalLM, decoding: str | dict) -> dict:
     """All prompts by one setting, and the means of their figures."""
-    samples = [sample(subject, prompt, spec["max_new_tokens"], decoding) for prompt in spec["prompts"]]
+    prompts = progress(spec["prompts"], what=label(decoding), unit="prompts")
+    samples = [sample(subject, prompt, spec["max_new_tokens"], decoding) for prompt in prompts]
     means = {figure: mean([one[figure] for one in samples]) for figure in FIGURES}
     return {"label": label(decoding), "decoding": decoding, "samples": samples, **means}
 

@@ -186,7 +186,7 @@ class Made:
     eos_id, vocab_size = 2, 50
 
     def __init__(self, lengths: list[int]) -> None:
-        self.lengths, self.read = lengths, 0
+        self.lengths, self.documents, self.read = lengths, len(lengths), 0
 
     def each_document(self) -> Iterator[np.ndarray]:
         for length in self.lengths:
