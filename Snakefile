@@ -1,11 +1,14 @@
 # From raw text to a milestone report: `snakemake --cores all`. What is compared is said in config.yaml.
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.20")
 
+# Without --configfile: that of the working directory, else the one that comes with Seedbed.
 if not workflow.config_settings.configfiles:
 
-    configfile: "config.yaml"
+    configfile: "config.yaml" if os.path.exists("config.yaml") else f"{workflow.current_basedir}/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -17,9 +20,9 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 
 
-for rules in PLAN.config.custom_rules:
+for path in PLAN.config.custom_rules:
 
-    include: custom_rules(rules)
+    include: custom_rules(path)
 
 
 report: "workflow/report/workflow.rst"
@@ -29,5 +32,25 @@ rule all:
     default_target: True
     input:
         milestones=f"{RESULTS}/milestones.html",
-        reports=expand(f"{RESULTS}/studies/{{study}}/report.html", study=PLAN.studies),
-        runs=expand(f"{RESULTS}/runs/{{run}}/summary.json", run=PLAN.runs),
+        studies=expand(
+            f"{RESULTS}/studies/{{study}}/{{file}}", study=PLAN.studies, file=["report.html", "table.tsv", "plots"]
+        ),
+        runs=expand(
+            f"{RESULTS}/runs/{{run}}/{{file}}",
+            run=PLAN.runs,
+            file=["run.json", "metrics.jsonl", "model", "summary.json"],
+        ),
+        models=expand(
+            f"{RESULTS}/models/{{model}}",
+            model={model for study in PLAN.config.studies.values() for model in study.models},
+        ),
+        evaluations=[
+            f"{RESULTS}/evaluations/{subject}/{evaluation}.{end}"
+            for name, study in PLAN.config.studies.items()
+            for subject in PLAN.subjects(name)
+            for evaluation in study.evaluate
+            for end in ("json", "tsv")
+        ],
+
+
+include: "workflow/rules/request.smk"

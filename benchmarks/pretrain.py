@@ -152,10 +152,10 @@ def plain(meter: Meter, compiled: bool) -> None:
 
 def trainer(meter: Meter) -> None:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+    from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
     from seedbed.hardware import bf16_is_fast
-    from seedbed.models.architectures import architecture
+    from seedbed.models.families import config_of
 
     class Steps(TrainerCallback):
         def on_step_end(self, *_: object, **__: object) -> None:
@@ -185,8 +185,7 @@ def trainer(meter: Meter) -> None:
             dataloader_pin_memory=False,
         )
         meter.before_model()
-        fields = {"n_positions": LENGTH, "vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None}
-        config = AutoConfig.for_model("gpt2", **fields, **architecture(model_spec()).to_transformers())
+        config = config_of(model_spec() | {"key_norm": False}, VOCABULARY, eos=0, positions=LENGTH)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         Trainer(model, arguments, train_dataset=Windows(), callbacks=[Steps()]).train()
 

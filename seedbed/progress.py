@@ -1,5 +1,6 @@
 """Progress of what takes a while: a bar in a terminal, a line now and then elsewhere, nothing for what is soon done."""
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -8,7 +9,7 @@ from tqdm import tqdm
 
 LINE = "{desc}: {percentage:.0f}% ({n_fmt} of {total_fmt} {unit}), {elapsed}, {remaining} left{postfix}"
 UNBOUNDED = "{desc}: {n_fmt} {unit}, {elapsed}{postfix}"
-IN_TERMINAL = {"delay": 1, "mininterval": 0.2, "dynamic_ncols": True}
+IN_TERMINAL = {"delay": 1, "mininterval": 0.2}
 ELSEWHERE = {"delay": 10, "mininterval": 30, "maxinterval": 60}
 
 
@@ -32,7 +33,10 @@ def progress(items: Iterable | None = None, *, what: str, unit: str, total: floa
     `what` is being done, `unit` what is counted; other options are those of tqdm.
     """
     if sys.stderr.isatty():
-        shown = IN_TERMINAL | {"unit": unit if options.get("unit_scale") else f" {unit}"}
+        # A terminal that does not know its size says 0, and tqdm would show nothing.
+        size = os.get_terminal_size(sys.stderr.fileno())
+        room = {"dynamic_ncols": True} if all(size) else {"ncols": size.columns or 80, "nrows": size.lines or 24}
+        shown = IN_TERMINAL | room | {"unit": unit if options.get("unit_scale") else f" {unit}"}
         return tqdm(items, desc=what, total=total, **shown | options)
     total = len(items) if total is None and hasattr(items, "__len__") else total
     shown = ELSEWHERE | {"file": Lines(sys.stderr), "bar_format": UNBOUNDED if total is None else LINE, "unit": unit}

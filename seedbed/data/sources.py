@@ -123,7 +123,9 @@ def local_files(patterns: str | list[str]) -> list[Path]:
         inside = [file for path in paths if path.is_dir() for file in path.rglob("*") if format_of(file.name)]
         matches = [file for file in [*paths, *inside] if file.is_file()]
         if not matches:
-            raise SeedbedError(f"{pattern}: no such file, or a directory without {', '.join(FORMATS)} files")
+            where = "" if Path(pattern).is_absolute() else f" (relative to {Path.cwd()})"
+            known = ", ".join(FORMATS)
+            raise SeedbedError(f"{pattern}: no such file, or a directory without {known} files{where}")
         found += matches
     return sorted(set(found))
 

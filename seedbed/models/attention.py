@@ -15,6 +15,8 @@ from seedbed.errors import SeedbedError
 from seedbed.models import keynorm
 
 BLOCK = 128  # queries at a time: small enough to skip most of what causality masks, large enough to multiply fast
+# Options of transformers that change nothing here: windows come as masks.
+HARMLESS = {"sliding_window", "position_ids", "use_cache", "cache_position", "is_causal"}
 LONGEST = (
     2048  # the probabilities are kept for the backward pass, which is quadratic: beyond this the fused one is used
 )
@@ -91,13 +93,20 @@ def blocked_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention in transformers' interface: query [batch, heads, length, head_dim] -> [batch, length, heads, head_dim].
 
-    Whatever is not plain causal training in bf16 on a CPU goes to torch's own attention.
+    Whatever is not plain causal training in bf16 on a CPU goes to torch's own attention: with a mask, with dropout,
+    after a cache, not causal, or with an option that is not known here.
     """
     length, device = query.shape[2], query.device.type
     # As torch's own attention under autocast: rotary positions have made fp32 of queries and keys.
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     ours = (device, dtype) == ("cpu", torch.bfloat16) and length <= LONGEST
-    if not ours or attention_mask is not None or dropout or key.shape[2] != length:
+    if (
+        not (ours and is_causal(module, options))
+        or asked_for(options)
+        or attention_mask is not None
+        or dropout
+        or key.shape[2] != length
+    ):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
@@ -108,6 +117,16 @@ def blocked_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     out = BlockedAttention.apply(*flat, scale)
     return out.view(query.shape).transpose(1, 2).contiguous(), None
+
+
+def is_causal(module: torch.nn.Module, options: dict) -> bool:
+    said = options.get("is_causal")
+    return getattr(module, "is_causal", True) if said is None else said
+
+
+def asked_for(options: dict) -> set[str]:
+    """Options of a call that only torch's own attention may know."""
+    return {name for name, value in options.items() if value is not None and value is not False} - HARMLESS
 
 
 AttentionInterface.register("blocked", blocked_attention)

@@ -1,11 +1,52 @@
 """What a user may write of a model: one to be trained, by a family's own field names, or one from elsewhere."""
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from seedbed.config.fields import Name, Strict, by_key
-from seedbed.models.architectures import Architecture
+from seedbed.config.fields import Name, Strict, by_key, dump, parse_count
+from seedbed.models.facts import Facts, facts_of
+
+
+def plain(value: Any) -> Any:
+    """A value of a config field, with numbers where a configuration has them as text: 64k, 1e-6."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, str) and value[:1] in "+-.0123456789":
+        for read in (parse_count, float):
+            try:
+                return read(value)
+            except ValueError:
+                continue
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected finite numbers, found {value}")
+    return value
+
+
+class NewModel(Strict):
+    """An untrained causal LM of transformers: a model type, and fields of its config class by their own names.
+
+    Which families and fields there are is for the installed transformers to say (`facts`), which nothing here loads.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    family: Annotated[str, Field(min_length=1)]
+    # keys of unit length and the attention scale 1 (seedbed.models.keynorm)
+    key_norm: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_keys(cls, value: Any) -> Any:
+        return plain(value)
+
+    @property
+    def facts(self) -> Facts:
+        """Sizes and abilities of the model; raises `facts.Misfit` where none can be made of these fields."""
+        return facts_of(dump(self))
 
 
 class ExternalModel(Strict):
@@ -16,9 +57,9 @@ class ExternalModel(Strict):
 
 
 Model = Annotated[
-    Annotated[Architecture, Tag("<family>")] | Annotated[ExternalModel, Tag("<from>")], by_key("family", "from")
+    Annotated[NewModel, Tag("<family>")] | Annotated[ExternalModel, Tag("<from>")], by_key("family", "from")
 ]
 ModelOrName = Annotated[
-    Annotated[Name, Tag("<name>")] | Annotated[Architecture, Tag("<inline>")],
+    Annotated[Name, Tag("<name>")] | Annotated[NewModel, Tag("<inline>")],
     Discriminator(lambda value: "<name>" if isinstance(value, str) else "<inline>"),
 ]

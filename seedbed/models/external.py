@@ -58,5 +58,9 @@ def check_model(source: str, folder: Path) -> None:
         AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers and the tokenizers each raise their own
         raise SeedbedError(f"model {source}: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from None
+    if config.is_encoder_decoder:
+        raise SeedbedError(
+            f"model {source}: found {config.model_type}, an encoder-decoder; expected a causal language model"
+        )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise SeedbedError(f"model {source}: found the type {config.model_type!r}; expected a causal language model")

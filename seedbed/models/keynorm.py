@@ -124,9 +124,18 @@ class GPT2KeyNormLMHeadModel(KeyNormModel, GPT2LMHeadModel):
     config_class = GPT2KeyNormConfig
 
 
-for model_class in (LlamaKeyNormForCausalLM, GPT2KeyNormLMHeadModel):
+# By the family without it.
+FAMILIES = {"llama": LlamaKeyNormForCausalLM, "gpt2": GPT2KeyNormLMHeadModel}
+
+for model_class in FAMILIES.values():
     AutoConfig.register(model_class.config_class.model_type, model_class.config_class)
     AutoModelForCausalLM.register(model_class.config_class, model_class)
+
+
+def forget(model: torch.nn.Module) -> None:
+    """Leave the model as if no attention had run."""
+    for module in model.modules():
+        module.__dict__.pop("key_norm", None)
 
 
 def mean_key_norm(model: torch.nn.Module) -> torch.Tensor | None:

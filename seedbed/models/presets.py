@@ -1,15 +1,15 @@
 """Models of the literature by name; a configuration's own models go before them."""
 
-from seedbed.models.architectures import GPT2, Llama
+from seedbed.models.config import NewModel
 
 
-def gpt2(layers: int, width: int, heads: int) -> GPT2:
+def gpt2(layers: int, width: int, heads: int) -> NewModel:
     """GPT-2 (Radford et al. 2019) with its 1024 positions."""
-    return GPT2(family="gpt2", n_layer=layers, n_embd=width, n_head=heads, n_positions=1024)
+    return NewModel(family="gpt2", n_layer=layers, n_embd=width, n_head=heads, n_positions=1024)
 
 
-def llama(layers: int, width: int, heads: int, inner: int) -> Llama:
-    return Llama(
+def llama(layers: int, width: int, heads: int, inner: int) -> NewModel:
+    return NewModel(
         family="llama",
         num_hidden_layers=layers,
         hidden_size=width,

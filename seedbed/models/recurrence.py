@@ -97,17 +97,21 @@ def prepare(model: torch.nn.Module) -> None:
 
     Raises SeedbedError for a model without rotary positions, or with such as depend on the length of the input.
     """
+    if problem := misfit(model):
+        raise SeedbedError(f"segment recurrence needs {problem}")
     backbone = model.base_model
-    if not isinstance(backbone, LlamaModel):
-        raise SeedbedError(
-            f"segment recurrence needs the rotary positions of a llama; found a model of type {model.config.model_type}"
-        )
-    if backbone.rotary_emb.rope_type not in ("default", "linear", "llama3"):
-        raise SeedbedError(
-            f"segment recurrence needs rope_type default, linear or llama3; found {backbone.rotary_emb.rope_type}"
-        )
     if begin_segment not in backbone._forward_pre_hooks.values():
         backbone.register_forward_pre_hook(begin_segment, with_kwargs=True)
+
+
+def misfit(model: torch.nn.Module) -> str | None:
+    """What a model would need to take a `SegmentCache`, and what was found, if it cannot."""
+    backbone = model.base_model
+    if not isinstance(backbone, LlamaModel):
+        return f"the rotary positions of a llama; found a model of type {model.config.model_type}"
+    if (found := backbone.rotary_emb.rope_type) not in ("default", "linear", "llama3"):
+        return f"rope_type default, linear or llama3; found {found}"
+    return None
 
 
 def begin_segment(backbone: LlamaModel, args: tuple, kwargs: dict) -> None:

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from seedbed.models.architectures import GPT2, Llama
+from seedbed.models.facts import Facts
 
 if TYPE_CHECKING:  # a run asks this for its numbers
     from seedbed.config.run import TokenRun
 
 
-def flops_per_token(model: Llama | GPT2, seq_len: int) -> float:
+def flops_per_token(model: Facts, seq_len: int) -> float:
     """Forward and backward of one token, without embeddings: 6 per weight, and 12 per layer, width and position."""
-    return 6 * model.block_parameters() + 12 * model.num_hidden_layers * model.hidden_size * seq_len
+    return 6 * model.blocks + 12 * model.layers * model.width * seq_len
 
 
 def optimal_lr(flops: float) -> float:
@@ -35,7 +35,7 @@ def resolved(run: "TokenRun") -> "TokenRun":
         tokens = run.budget.steps * run.batch_tokens
     else:
         raise ValueError("auto follows from the tokens of a run: expected budget.tokens")
-    flops = tokens * flops_per_token(run.model, run.seq_len)
+    flops = tokens * flops_per_token(run.model.facts, run.seq_len)
     changes = {}
     if run.optimizer.lr == "auto":
         changes["optimizer"] = run.optimizer.model_copy(update={"lr": float(f"{optimal_lr(flops):.3g}")})

@@ -3,14 +3,17 @@
 import re
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
-from seedbed.config.fields import NAME, format_count
+from seedbed.config.fields import NAME, dump, format_count
 from seedbed.config.load import AnyRun, Config
 from seedbed.config.messages import refer, validated
 from seedbed.config.run import Run
 from seedbed.config.study import Study
 from seedbed.errors import SeedbedError
+from seedbed.models.config import NewModel
+from seedbed.models.facts import Misfit, find
 from seedbed.models.presets import PRESETS
 
 
@@ -30,17 +33,42 @@ def expand(config: Config) -> tuple[dict[str, Run], dict[str, list[Variant]]]:
     """
     models = PRESETS | config.models
     bases = {name: run.with_models(f"runs.{name}", models) for name, run in config.runs.items()}
-    runs = {name: with_numbers(f"runs.{name}", run) for name, run in bases.items()}
-    finished, studies = dict(runs), {}
-    for name, study in config.studies.items():
+    drafts = {
+        name: variants_of(f"studies.{name}", study, config, bases, models) for name, study in config.studies.items()
+    }
+    check_models(config, bases, drafts)
+    runs, studies = {name: with_numbers(f"runs.{name}", run) for name, run in bases.items()}, {}
+    for name, variants in drafts.items():
         where = f"studies.{name}"
-        check_runs(where, study, config)
-        if study.base:
-            variants = varied(f"{where}.vary", study.base, bases[study.base], study.vary, models)
-        else:
-            variants = [(Variant(run, {"run": run}), finished[run]) for run in study.runs]
-        studies[name] = [deduplicated(where, runs, variant, run) for variant, run in variants]
+        numbered = [(variant, with_numbers(f"{where}.vary", run)) for variant, run in variants]
+        studies[name] = [deduplicated(where, runs, variant, run) for variant, run in numbered]
     return runs, studies
+
+
+def check_models(config: Config, bases: dict[str, Run], drafts: dict[str, list[tuple[Variant, Run]]]) -> None:
+    """Raise SeedbedError at the first new model that cannot be made; the facts of all are found at once."""
+    asked = [(f"models.{name}", model) for name, model in config.models.items()]
+    asked += [(f"runs.{name}.model", getattr(run, "model", None)) for name, run in bases.items()]
+    for name, variants in drafts.items():
+        asked += [(f"studies.{name}.vary.model", getattr(run, "model", None)) for _, run in variants]
+    new = [(where, model) for where, model in asked if isinstance(model, NewModel)]
+    find([dump(model) for _, model in new], Path(config.results))
+    for where, model in new:
+        try:
+            model.facts  # noqa: B018
+        except Misfit as misfit:
+            key = f".{misfit.key}" if misfit.key else ""
+            raise SeedbedError(f"config: {where}{key}: {misfit.problem}") from None
+
+
+def variants_of(
+    where: str, study: Study, config: Config, bases: dict[str, Run], models: dict[str, Any]
+) -> list[tuple[Variant, Run]]:
+    """The runs of a study as they are written, with `auto` where they say so."""
+    check_runs(where, study, config)
+    if study.base:
+        return varied(f"{where}.vary", study.base, bases[study.base], study.vary, models)
+    return [(Variant(run, {"run": run}), bases[run]) for run in study.runs]
 
 
 def check_runs(where: str, study: Study, config: Config) -> None:
@@ -80,7 +108,7 @@ def variant_of(
         run = changed
     if not re.fullmatch(NAME, name):
         raise SeedbedError(f"config: {where}: {name!r} is no name: labels have letters, digits and ._+=,- only")
-    return Variant(name, {key: label for key, label, _ in changes}), with_numbers(where, run)
+    return Variant(name, {key: label for key, label, _ in changes}), run
 
 
 def with_numbers(where: str, run: Run) -> Run:

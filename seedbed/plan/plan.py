@@ -10,6 +10,7 @@ from seedbed.config.run import Init, Run
 from seedbed.data.config import ExternalTokenizer, Tokenizer
 from seedbed.files import read_json
 from seedbed.models.config import ExternalModel
+from seedbed.models.facts import Facts, Misfit, facts_of
 from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
 from seedbed.plan.trunks import Trunk, grow, trunk_at
@@ -99,6 +100,17 @@ class Plan:
         """Names of the trunks below the runs of a study."""
         last = [self.trunks[variant.run] for variant in self.studies[study] if variant.run in self.trunks]
         return list(dict.fromkeys(trunk.name for one in last for trunk in one.chain))
+
+    def external_facts(self, model: str) -> Facts | None:
+        """Facts of an external model; None where it is on the hub and not fetched yet, or is none for `fetch_model`."""
+        places = (Path(self.config.results) / "models" / model, Path(self.external[model].from_))
+        for config in (place / "config.json" for place in places):
+            if config.is_file():
+                try:
+                    return facts_of({"config": read_json(config)})
+                except Misfit:
+                    return None
+        return None
 
     # --- what earlier stages left -------------------------------------------------------------------------------------
 

@@ -236,6 +236,45 @@ def test_a_model_learns_the_same(family: str, taken: list, ids: torch.Tensor, mo
     assert distance(found, usual) < 0.05 * float(exact.square().mean().sqrt())
 
 
+WINDOWS = {
+    "mistral": ({}, ["sdpa", "sdpa"]),
+    "gemma3_text": ({"layer_types": ["sliding_attention", "full_attention"], "head_dim": 8}, ["sdpa", "blocked"]),
+}
+
+
+@pytest.mark.parametrize("family", WINDOWS)
+def test_a_window_shorter_than_the_text_is_left_to_torch(family: str, taken: list, ids: torch.Tensor) -> None:
+    fields, layers = WINDOWS[family]
+    fields = SHAPES["llama"] | {"sliding_window": 8} | fields
+    found, exact, unbounded = (
+        windowed(family, name, ids, bf16, **fields | changes)
+        for name, bf16, changes in (
+            ("blocked", True, {}),
+            ("eager", False, {}),
+            ("eager", False, {"sliding_window": 64}),
+        )
+    )
+    assert [name for name, _ in taken] == layers
+    assert distance(found, exact) < 0.3 * distance(unbounded, exact)
+
+
+def windowed(family: str, implementation: str, ids: torch.Tensor, bf16: bool, **fields: object) -> torch.Tensor:
+    """Logits of a model whose layers see a window."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, vocab_size=50, initializer_range=0.2, pad_token_id=None, **fields)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16), torch.no_grad():
+        return model.eval()(ids, use_cache=False).logits.double()
+
+
+@pytest.mark.parametrize(("option", "name"), [({"position_bias": None}, "blocked"), ({"is_causal": False}, "sdpa")])
+def test_an_option_that_is_not_known_is_left_to_torch(option: dict, name: str, taken: list) -> None:
+    interface(blocked_attention, 0.3, **option)(*states(20)[:3])
+    bias = {"position_bias": torch.zeros(2, 4, 20, 20, dtype=torch.bfloat16)}
+    interface(blocked_attention, 0.3, **bias)(*states(20)[:3])
+    assert [found for found, _ in taken] == [name, "sdpa"]
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_model_in_fp32_is_left_to_torch(family: str, taken: list, ids: torch.Tensor) -> None:
     found = loss_gradients(new_model(family, "blocked"), ids, bf16=False)

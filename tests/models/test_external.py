@@ -54,7 +54,11 @@ def broken(folder: Path, how: str) -> None:
             for path in folder.glob("tokenizer*"):
                 path.unlink()
         case "encoder and decoder":
-            write_json(folder / "config.json", {"model_type": "t5"})
+            write_json(folder / "config.json", {"model_type": "t5", "is_encoder_decoder": True})
+        case "a decoder of one":  # whose type has a causal LM, too
+            write_json(folder / "config.json", {"model_type": "bart"})
+        case "encoder alone":
+            write_json(folder / "config.json", {"model_type": "vit"})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,9 @@ def broken(folder: Path, how: str) -> None:
         ("no config", "config.json"),
         ("unknown type", "lama"),
         ("no tokenizer", "model .*source: "),
-        ("encoder and decoder", "found the type 't5'; expected a causal language model"),
+        ("encoder and decoder", "found t5, an encoder-decoder; expected a causal language model"),
+        ("a decoder of one", "found bart, an encoder-decoder; expected a causal language model"),
+        ("encoder alone", "found the type 'vit'; expected a causal language model"),
     ],
 )
 def test_what_is_no_model_is_told_in_one_line(tokenizer: Path, tmp_path: Path, how: str, told: str) -> None:

@@ -5,7 +5,7 @@ from support import changed, first_study
 
 from seedbed.config.load import check
 from seedbed.errors import SeedbedError
-from seedbed.models.architectures import GPT2, Llama
+from seedbed.models.config import NewModel
 from seedbed.models.scaling import flops_per_token, nearest_round, optimal_batch_tokens, optimal_lr
 from seedbed.plan import Plan
 
@@ -14,12 +14,14 @@ DEFAULT = first_study()
 # Table 2 of the paper: layers, width, heads, KV heads, positions; batch in sequences and learning rate at 2 T tokens.
 PUBLISHED = {
     "7b": (
-        Llama(family="llama", hidden_size=4096, intermediate_size=11008, num_hidden_layers=30, num_attention_heads=32),
+        NewModel(
+            family="llama", hidden_size=4096, intermediate_size=11008, num_hidden_layers=30, num_attention_heads=32
+        ),
         2304,
         4.2e-4,
     ),
     "67b": (
-        Llama(
+        NewModel(
             family="llama",
             hidden_size=8192,
             intermediate_size=22016,
@@ -31,7 +33,7 @@ PUBLISHED = {
         3.2e-4,
     ),
 }
-SMALL = Llama(family="llama", hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4)
+SMALL = NewModel(family="llama", hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4)
 
 
 def plan(**run: object) -> Plan:
@@ -47,10 +49,10 @@ def flops(tokens: int) -> float:
 
 
 def test_the_compute_of_a_token_is_counted_without_embeddings() -> None:
-    assert flops_per_token(SMALL, 128) == flops(1) == 924_288
+    assert flops_per_token(SMALL.facts, 128) == flops(1) == 924_288
     # The paper's 72 layers width^2 + 12 layers width length is for blocks of 12 width^2 weights, as GPT-2 has them.
-    shape = GPT2(family="gpt2", n_embd=768, n_layer=12, n_head=12)
-    assert flops_per_token(shape, 1024) == pytest.approx(72 * 12 * 768**2 + 12 * 12 * 768 * 1024, rel=2e-3)
+    shape = NewModel(family="gpt2", n_embd=768, n_layer=12, n_head=12)
+    assert flops_per_token(shape.facts, 1024) == pytest.approx(72 * 12 * 768**2 + 12 * 12 * 768 * 1024, rel=2e-3)
 
 
 def test_the_formulas_at_figures_computed_by_hand() -> None:
@@ -65,7 +67,7 @@ def test_the_formulas_at_figures_computed_by_hand() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_they_give_what_the_paper_trained_with(name: str) -> None:
     model, sequences, lr = PUBLISHED[name]
-    compute = 2e12 * flops_per_token(model, 4096)
+    compute = 2e12 * flops_per_token(model.facts, 4096)
     assert optimal_lr(compute) == pytest.approx(lr, rel=0.02)
     assert optimal_batch_tokens(compute) == pytest.approx(4096 * sequences, rel=0.05)
 
@@ -119,7 +121,7 @@ def test_a_variant_may_say_auto_where_its_base_has_a_number_and_the_other_way_ro
     assert list(runs) == ["tiny", "tiny+optimizer.lr=auto", "tiny+optimizer.lr=0.001"]
     assert runs["tiny+optimizer.lr=0.001"].optimizer.lr == 1e-3
     tiny = runs["tiny"]
-    expected = optimal_lr(tiny.budget.tokens * flops_per_token(tiny.model, tiny.seq_len))
+    expected = optimal_lr(tiny.budget.tokens * flops_per_token(tiny.model.facts, tiny.seq_len))
     assert runs["tiny+optimizer.lr=auto"].optimizer.lr == pytest.approx(expected, rel=0.005)
 
 
@@ -166,7 +168,7 @@ def test_the_nearest_round_number(number: float, found: int) -> None:
 
 def test_a_batch_found_by_itself_never_exceeds_the_budget() -> None:
     # The formula wants more than these few tokens; the nearest round number to their 5.5 sequences is 6.
-    large = Llama(
+    large = NewModel(
         family="llama", hidden_size=2048, intermediate_size=8192, num_hidden_layers=24, num_attention_heads=16
     )
     run = plan(model=large.model_dump(), budget={"tokens": 704}, batch_tokens="auto").runs["small"]

@@ -1,7 +1,6 @@
 """The script as users start it: ranks under an agent, messages, signals."""
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -11,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forks import FORKS
 from support import ROOT, inputs_of
-from training import MODEL, learned, run_spec, store
+from training import MODEL, Runs, learned, run_rank, run_spec, store
 
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
-from seedbed.train.launch import placed
+from seedbed.train.launch import launch, placed
 
 
 @pytest.fixture
@@ -48,13 +47,6 @@ def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
         placed(Job("small", run_spec(), Path("run"), execution=Execution(processes=4)))
 
 
-def test_two_ranks_under_the_agent_train_as_one(command: Callable, finished: Path, tmp_path: Path) -> None:
-    subprocess.run(command(tmp_path / "run", run_spec(), "--processes", "2"), check=True, capture_output=True)
-    assert read_json(tmp_path / "run" / "summary.json")["devices"] == 2
-    for one, two in zip(learned(finished), learned(tmp_path / "run"), strict=True):
-        assert one == pytest.approx(two, rel=1e-3)
-
-
 def test_a_signal_to_the_agent_of_two_ranks_saves_first(command: Callable, tmp_path: Path) -> None:
     out, spec = tmp_path / "stopped", run_spec(budget={"steps": 2000})
     process = subprocess.Popen(command(out, spec, "--processes", "2"), stderr=subprocess.PIPE, text=True)
@@ -69,44 +61,60 @@ def test_a_signal_to_the_agent_of_two_ranks_saves_first(command: Callable, tmp_p
     assert list(store(out).glob("step-*"))
 
 
-def test_a_model_that_does_not_fit_is_told(command: Callable, tmp_path: Path) -> None:
-    spec = run_spec(model=MODEL | {"hidden_size": 2**17, "intermediate_size": 2**17})  # 64 GiB a matrix
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))  # noqa: E731
-    done = subprocess.run(command(tmp_path / "run", spec), capture_output=True, text=True, preexec_fn=limit)
+def test_an_agent_adds_nothing_to_what_its_ranks_said(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    (tmp_path / "failing.py").write_text("raise SystemExit(1)")
+    job = Job("small", run_spec(), tmp_path / "run", execution=Execution(processes=2))
+    with pytest.raises(SystemExit):
+        launch(job, [str(tmp_path / "failing.py")])
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_the_script_ends_with_one_line(command: Callable, tmp_path: Path) -> None:
+    spec = run_spec(optimizer={"name": "muon"})
+    done = subprocess.run(command(tmp_path / "run", spec, "--zero-stage", "1"), capture_output=True, text=True)
     assert done.returncode == 1
-    assert "small: out of memory: not even the model fits" in done.stderr
-    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: zero_stage 1 cannot share out the state of muon")
 
 
 @pytest.mark.parametrize(
     ("changes", "options", "told"),
     [
-        ({"optimizer": {"name": "muon"}}, ("--zero-stage", "1"), "zero_stage 1 cannot share out the state of muon"),
-        ({"attention": "flash_attention_2"}, (), "attention: flash_attention_2 needs a CUDA GPU"),
-        ({"attention": "flex_attention"}, (), "attention: flex_attention has no backward pass on a CPU"),
-        ({}, ("--processes", "3"), "nearest processes that do: 2 or 4"),
-        ({"seq_len": 100_000, "batch_tokens": 100_000}, (), "fewer than one window of seq_len 100000"),
-        ({"optimizer": {"lr": 1e30}, "clip": None}, (), "the loss is not a number at step"),
+        ({"attention": "flash_attention_2"}, {}, "attention: flash_attention_2 needs a CUDA GPU"),
+        ({"attention": "flex_attention"}, {}, "attention: flex_attention has no backward pass on a CPU"),
+        ({}, {"processes": 3}, "nearest processes that do: 2 or 4"),
+        ({"seq_len": 100_000, "batch_tokens": 100_000}, {}, "fewer than one window of seq_len 100000"),
+        ({"optimizer": {"lr": 1e30}, "clip": None}, {}, "the loss is not a number at step"),
     ],
 )
-def test_a_mistake_ends_with_one_line(
-    command: Callable, tmp_path: Path, changes: dict, options: tuple, told: str
-) -> None:
-    done = subprocess.run(command(tmp_path / "run", run_spec(**changes), *options), capture_output=True, text=True)
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if "error: " in line]
-    assert len(errors) == 1
-    assert told in errors[0]
-    assert "Traceback" not in done.stderr
+def test_a_mistake_ends_with_one_line(runs: Runs, tmp_path: Path, changes: dict, options: dict, told: str) -> None:
+    messages = runs.fail(tmp_path / "run", run_spec(**changes), **options)
+    (error,) = [line for line in messages.splitlines() if line.startswith("error: ")]
+    assert told in error
+    assert "Traceback" not in messages
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_a_second_process_waits_for_the_first(command: Callable, finished: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    both = [
-        subprocess.Popen(command(out, run_spec()), stderr=subprocess.PIPE, text=True, env=os.environ) for _ in range(2)
-    ]
-    told = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sum("another process is training it" in text for text in told) == 1
-    assert learned(out) == learned(finished)
+def with_little_memory(*rank: object) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35))
+    run_rank(*rank)
+
+
+def test_a_model_that_does_not_fit_is_told(runs: Runs, tmp_path: Path) -> None:
+    spec = run_spec(model=MODEL | {"hidden_size": 2**17, "intermediate_size": 2**17})  # 64 GiB a matrix
+    training = runs.start(tmp_path / "run", spec, target=with_little_memory).wait()
+    assert not training.succeeded
+    assert "small: out of memory: not even the model fits" in training.messages
+    assert "Traceback" not in training.messages
+
+
+def test_a_second_process_waits_for_the_first(runs: Runs, finished: Path, tmp_path: Path) -> None:
+    job, logs = runs.job(tmp_path / "run", run_spec()), [tmp_path / "one.log", tmp_path / "other.log"]
+    both = [FORKS.Process(target=run_rank, args=(job, 0, 1, 0, log)) for log in logs]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert sum("another process is training it" in log.read_text() for log in logs) == 1
+    assert learned(job.out) == learned(finished)

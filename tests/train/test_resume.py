@@ -15,9 +15,10 @@ from seedbed.train.checkpoints import step_of
 from seedbed.train.metrics import whole_lines
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("zero_stage", [0, 1, 2])
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(  # every two values of two of them meet once
+    ("processes", "zero_stage", "precision"),
+    [(1, 0, "fp32"), (2, 0, "bf16"), (1, 1, "bf16"), (2, 1, "fp32"), (1, 2, "fp32"), (2, 2, "bf16")],
+)
 def test_a_killed_run_ends_with_the_same_weights(
     runs: Runs, tmp_path: Path, processes: int, zero_stage: int, precision: str
 ) -> None:
@@ -100,7 +101,7 @@ def test_it_goes_on_on_other_processes_and_zero_stages(
     runs: Runs, finished: Path, tmp_path: Path, before: dict, after: dict
 ) -> None:
     out = tmp_path / "moved"
-    training = runs.start(out, run_spec(), **before, checkpoint_steps=4)
+    training = runs.start(out, run_spec(), **before, checkpoint_steps=2)
     training.reach(6)
     training.kill()
     runs.train(out, run_spec(), **after)
@@ -144,7 +145,7 @@ def test_a_longer_budget_continues_a_finished_run(runs: Runs, tmp_path: Path, sc
 def test_a_cosine_cannot_be_continued_and_starts_over(runs: Runs, tmp_path: Path) -> None:
     out = runs.train(tmp_path / "run", run_spec())
     runs.train(out, run_spec(budget={"steps": 14}))
-    assert "goes on" not in Path(f"{out}.log").read_text()
+    assert "resumes at" not in Path(f"{out}.log").read_text()
 
 
 @pytest.mark.parametrize("options", [{}, {"processes": 2, "zero_stage": 1}], ids=str)

@@ -1,14 +1,17 @@
 """Real trainings in processes of their own, forked from one that has loaded the libraries already."""
 
+import gc
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from forks import FORKS
 
 from seedbed.cli import reporting
 from seedbed.config.fields import without
@@ -17,11 +20,6 @@ from seedbed.objectives.lm.config import LanguageModelRun
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
 from seedbed.train.launch import pretrain, publish
-
-FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["seedbed.train.trainer", "deepspeed", "torch.utils.tensorboard", "transformers.models.llama", "peft"]
-)
 
 MODEL = {
     "family": "llama",
@@ -105,12 +103,14 @@ class Runs:
         until = options.pop("until", None)
         return Job("small", spec, out, inputs, until, Execution(**{"threads": 1} | options))
 
-    def start(self, out: Path, spec: dict, **options: object) -> Training:
+    def start(self, out: Path, spec: dict, target: Callable | None = None, **options: object) -> Training:
         job = self.job(out, spec, **options)
         world, errors = job.execution.processes, Path(f"{out}.log")
         errors.unlink(missing_ok=True)
         port = free_port()
-        ranks = [FORKS.Process(target=run_rank, args=(job, rank, world, port, errors)) for rank in range(world)]
+        ranks = [
+            FORKS.Process(target=target or run_rank, args=(job, rank, world, port, errors)) for rank in range(world)
+        ]
         for rank in ranks:
             rank.start()
         return Training(job, ranks, errors)
@@ -132,6 +132,7 @@ class Runs:
 
 def run_rank(job: Job, rank: int, world: int, port: int, errors: Path) -> None:
     """What a process of a training does: as the script, or as torchrun's agent starts it."""
+    gc.freeze()  # what was loaded before the fork is no garbage
     os.environ.update(CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu")
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, sys.stderr.fileno())

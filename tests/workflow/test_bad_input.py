@@ -8,6 +8,10 @@ import pytest
 from support import changed
 from workflow_project import CONFIG
 
+from seedbed.config.load import check
+from seedbed.errors import SeedbedError
+from seedbed.plan import Plan
+
 TINY = "runs.tiny"
 
 CONFIGURATION = {
@@ -44,13 +48,27 @@ CONFIGURATION = {
 }
 
 
-@pytest.mark.parametrize("mistake", CONFIGURATION)
-@pytest.mark.parametrize("options", [("-n",), ("--cores", "1")], ids=["dry", "real"])
-def test_a_wrong_configuration_is_one_line_before_any_job(project, mistake: str, options: tuple) -> None:
+def mistaken(config: dict, mistake: str) -> tuple[dict, str]:
+    """The configuration with a mistake, and what is told of it."""
     path, value, told = CONFIGURATION[mistake]
-    config = changed(project.config, path, value)
+    made = changed(config, path, value)
     if mistake == "name with a slash":
-        config["runs"] = {"a/b": config["runs"]["tiny"]}
+        made["runs"] = {"a/b": made["runs"]["tiny"]}
+    return made, told
+
+
+@pytest.mark.parametrize("mistake", CONFIGURATION)
+def test_a_wrong_configuration_is_told_in_one_line(mistake: str) -> None:
+    config, told = mistaken(CONFIG, mistake)
+    with pytest.raises(SeedbedError) as error:
+        Plan(check(config))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("mistake", "options"), [("unknown key", ("-n",)), ("cyclic init", ("--cores", "1"))], ids=str)
+def test_the_workflow_ends_with_that_line_before_any_job(project, mistake: str, options: tuple) -> None:
+    config, told = mistaken(project.config, mistake)
     project.write(config)
     done = subprocess.run(project.command(*options), cwd=project.folder, capture_output=True, text=True)
     assert done.returncode == 1

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import time
 from html.parser import HTMLParser
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from support import changed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seedbed.files import read_json, read_jsonl, sha256
@@ -133,7 +133,9 @@ def test_nothing_is_left_to_do(finished_project) -> None:
 def test_a_dry_run_prints_the_facts_of_each_run(finished_project) -> None:
     text = finished_project.run("-n").stdout
     parameters = read_json(finished_project.folder / "results" / "runs" / "tiny" / "summary.json")["parameters"]
-    assert re.search(rf"^tiny +{parameters:,} +8,192 +32 +256 +0\.01 +\S+ +0 MiB +0\.\d min$", text, re.MULTILINE), text
+    assert re.search(
+        rf"^tiny +{parameters:,} +8,192 tokens +32 +256 +0\.01 +\S+ +0 MiB +0\.\d min$", text, re.MULTILINE
+    ), text
 
 
 def test_another_configuration_stands_alone(finished_project, tmp_path: Path) -> None:
@@ -159,9 +161,10 @@ def test_snakemakes_own_report_is_made(finished_project) -> None:
 # --- killing ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
+def test_a_killed_workflow_is_resumed_by_the_same_command(project) -> None:
+    """Here everything, every script too, is started as users start it."""
     project.config["runs"]["tiny"] |= {"budget": {"steps": 400}, "log_every": 1}
-    project.config["studies"] = {}
+    project.config["studies"]["batch"] |= {"vary": {}, "evaluate": ["questions"], "plots": [{"kind": "loss"}]}
     project.write()
     options = ("--cores", "2", "--set-resources", "pretrain:checkpoint_seconds=1")
     log = (project.folder / "first.log").open("w")
@@ -169,52 +172,50 @@ def test_a_killed_workflow_goes_on_with_the_same_command(project) -> None:
         project.command(*options), cwd=project.folder, stdout=log, stderr=log, start_new_session=True
     )
     run = project.folder / "results" / "runs" / "tiny"
-    wait_for_a_step_more(run, first)
+    while not list(run.glob("checkpoints/*/step-*")):
+        assert first.poll() is None
+        time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert not (run / "summary.json").exists()
+    done = subprocess.run(project.command(*options), cwd=project.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resumes at step" in done.stdout + done.stderr
+    assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == list(range(1, 401))
+    assert project.planned() == {}
+
+
+def test_a_job_killed_at_twenty_random_moments_is_retried_to_the_same_end(project) -> None:
+    """Snakemake starts it again each time; losses and weights are those of a run that nothing disturbed."""
+    settings = {"budget": {"steps": 300}, "log_every": 1, "validation": {"every": 50, "tokens": 64}}
+    run = project.config["runs"]["tiny"] | settings
+    project.config |= {"studies": {}, "runs": {"whole": run}}
+    options = ("--cores", "2", "--set-resources", "pretrain:checkpoint_steps=1", "--set-threads", "pretrain=1")
     done = project.run(*options)
     assert done.returncode == 0, done.stdout
-    assert "resumes at step" in done.stdout
-    assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == list(range(1, 401))
-
-
-def test_a_job_killed_at_twenty_random_moments_is_retried_to_the_same_end(finished_project, tmp_path: Path) -> None:
-    """Snakemake starts it again each time; losses and weights are those of a run that nothing disturbed."""
-    options = ("--set-resources", "pretrain:checkpoint_steps=1", "pretrain:processes=1", "--set-threads", "pretrain=1")
-    settings = {"budget": {"steps": 300}, "log_every": 1, "validation": {"every": 50, "tokens": 64}}
-    config = changed(finished_project.config, "studies", {})
-    results = finished_project.folder / "results" / "runs"
-    for name in ("whole", "killed"):
-        config["runs"] = {name: config["runs"].get("tiny", config["runs"].get("whole")) | settings}
-        if name == "whole":
-            target = ("--cores", "2", "results/runs/whole/summary.json")
-            done = finished_project.run(*target, *options, config=config)
-            assert done.returncode == 0, done.stdout
-    finished_project.write(config)
-    target = ("--cores", "2", "--retries", "20", "results/runs/killed/summary.json")
-    log, generator = (tmp_path / "killed.log").open("w"), random.Random(0)
-    command = finished_project.command(*target, *options)
-    workflow = subprocess.Popen(command, cwd=finished_project.folder, stdout=log, stderr=log)
-    jobs = set()
+    project.write(project.config | {"runs": {"killed": run}})
+    log, generator, jobs = project.folder / "killed.log", random.Random(0), set()
+    results = project.folder / "results" / "runs"
+    workflow = project.start(log, *options, "--retries", "20")
     for attempt in range(20):
         job = running_job(workflow, "--run killed", jobs)
         if attempt % 4:
             wait_for_a_step_more(results / "killed", workflow)
             time.sleep(generator.uniform(0, 0.1))  # in a step, or while a checkpoint is written
         else:
-            time.sleep(generator.uniform(0, 4))  # while it starts
+            time.sleep(generator.uniform(0, 0.5))  # while it starts
         os.kill(job, signal.SIGUSR1 if attempt % 5 == 4 else signal.SIGKILL)  # preempted, or killed
         jobs.add(job)
-    assert workflow.wait(120) == 0, (tmp_path / "killed.log").read_text()
-    assert (tmp_path / "killed.log").read_text().count("Trying to restart job") == 20
+    workflow.join(120)
+    assert workflow.exitcode == 0, log.read_text()
+    assert log.read_text().count("Trying to restart job") == 20
     lines, undisturbed = (read_jsonl(results / run / "metrics.jsonl") for run in ("killed", "whole"))
     assert [line["loss"] for line in lines] == [line["loss"] for line in undisturbed]
     assert [line["step"] for line in lines] == list(range(1, 301))
     assert weights(results / "killed") == weights(results / "whole")
 
 
-def running_job(workflow: subprocess.Popen, part: str, before: set[int]) -> int:
+def running_job(workflow: BaseProcess, part: str, before: set[int]) -> int:
     """The training whose command line has this part, none of those before; waits for it while the workflow runs."""
     for _ in range(2400):
         for folder in Path("/proc").glob("[0-9]*"):
@@ -226,7 +227,7 @@ def running_job(workflow: subprocess.Popen, part: str, before: set[int]) -> int:
                 continue
             if part in command and "scripts/pretrain.py" in command and not command.startswith(("/bin/", "/usr/bin/")):
                 return int(folder.name)
-        assert workflow.poll() is None
+        assert workflow.is_alive()
         time.sleep(0.02)
     raise AssertionError("the job does not start")
 
@@ -235,13 +236,13 @@ def weights(run: Path) -> str:
     return sha256(run / "model" / "model.safetensors")
 
 
-def wait_for_a_step_more(run: Path, process: subprocess.Popen) -> None:
+def wait_for_a_step_more(run: Path, workflow: BaseProcess) -> None:
     """Until the training has written a checkpoint that was not there before."""
     before = set(run.glob("checkpoints/*/step-*"))
     for _ in range(2400):
         if set(run.glob("checkpoints/*/step-*")) - before:
             return
-        assert process.poll() is None
+        assert workflow.is_alive()
         time.sleep(0.02)
     raise AssertionError("no checkpoint comes")
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from copy import deepcopy
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import yaml
+from forked import start_snakemake
 from support import ROOT
 
 PARTS = ("Snakefile", "workflow", "scripts", "seedbed", "profiles", "envs", "config.yaml")
@@ -78,6 +80,7 @@ class Project:
     config: dict
 
     def command(self, *options: str) -> list[str]:
+        """Snakemake as users start it."""
         return [sys.executable, "-m", "snakemake", "--configfile", "test.yaml", *options]
 
     def write(self, config: dict | None = None) -> None:
@@ -87,8 +90,14 @@ class Project:
     def run(self, *options: str, config: dict | None = None) -> subprocess.CompletedProcess:
         """Run snakemake with a configuration; output and errors come as one text."""
         self.write(config)
-        pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.run(self.command(*options), cwd=self.folder, **pipe)
+        process = self.start(self.folder / "output.log", *options)
+        process.join()
+        output = (self.folder / "output.log").read_text(encoding="utf-8")
+        return subprocess.CompletedProcess(options, process.exitcode, output)
+
+    def start(self, log: Path, *options: str) -> BaseProcess:
+        """Run snakemake with the configuration last written, without waiting for it."""
+        return start_snakemake(self.command(*options)[3:], self.folder, log)
 
     def planned(self, *options: str, config: dict | None = None) -> dict[str, int]:
         """How many jobs of each rule a dry run names."""

@@ -1,31 +1,56 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, workflow.basedir)
+# Where Seedbed lies: `workflow.basedir` is that of the main workflow, which may be another one that uses this as a module.
+CODE = Path(str(workflow.current_basedir)).parents[1]
+sys.path.insert(0, str(CODE))
 
 from seedbed.config.fields import dump
 from seedbed.config.load import check
 from seedbed.data.sources import local_files
-from seedbed.errors import SeedbedError
-from seedbed.files import canonical_json, hold_lock
+from seedbed.errors import SeedbedError, choices
+from seedbed.files import canonical_json
 from seedbed.imports import sources
 from seedbed.plan import Plan, specs
+from seedbed.plan.check import check_evaluation
 from seedbed.plan.forecast import forecast
 
-try:
+
+@contextmanager
+def mistakes_told(where=None):
+    """End the workflow with one line at a mistake of the user."""
+    try:
+        yield
+    except SeedbedError as error:
+        sys.exit(f"error: {f'{where}: ' if where else ''}{error}")
+
+
+with mistakes_told():
     PLAN = Plan(check(config))
-except SeedbedError as error:
-    sys.exit(f"error: {error}")
 
 RESULTS = PLAN.config.results.rstrip("/")
 
 
 def code(path):
     """A file of Seedbed's as seen from the working directory: jobs run there, wherever the Snakefile lies."""
-    path = Path(workflow.basedir) / path
+    path = CODE / path
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def known(what, name, names):
+    """A name that a target has; the workflow ends with one line where nothing is called so."""
+    with mistakes_told():
+        if name not in names:
+            raise SeedbedError(f"no {what} is called {name!r}{choices(name, names)}")
+    return name
+
+
+def named(kind, wildcards):
+    """The name in the wildcard of that kind, which the configuration has to have."""
+    return known(kind, wildcards[kind], specs.SPECS[kind][0](PLAN))
 
 
 def custom_rules(path):
@@ -37,10 +62,8 @@ def custom_rules(path):
 
 def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
-    try:
+    with mistakes_told():
         return [code(path) for path in sources(*modules)]
-    except SeedbedError as error:
-        sys.exit(f"error: {error}")
 
 
 def spec(kind):
@@ -58,10 +81,8 @@ def spec(kind):
 
 def watched(where, files):
     """Local files to watch for changes, while there are at most 1000 of them."""
-    try:
+    with mistakes_told(where):
         paths = local_files(files)
-    except SeedbedError as error:
-        sys.exit(f"error: {where}: {error}")
     return [str(path) for path in paths] if len(paths) <= 1000 else []
 
 
@@ -81,20 +102,11 @@ NOT_NAMED = ("script", "code", "files", "model", "run")
 # Jobs use this interpreter and this source tree, also where the environment is not activated.
 os.environ.update(
     PATH=f"{os.path.dirname(sys.executable)}:{os.getenv('PATH', '')}",
-    PYTHONPATH=f"{workflow.basedir}:{os.getenv('PYTHONPATH', '')}",
+    PYTHONPATH=f"{CODE}:{os.getenv('PYTHONPATH', '')}",
 )
 
 if workflow.output_settings.dryrun and workflow.is_main_process:
     print(forecast(PLAN), flush=True)
-
-
-# Snakemake's own lock outlives a killed process, so the profile turns it off; this one does not.
-onstart:
-    global LOCK  # held as long as the process lives
-    try:
-        LOCK = hold_lock(RESULTS)
-    except SeedbedError as error:
-        sys.exit(f"error: {error}")
 
 
 wildcard_constraints:

@@ -7,13 +7,13 @@
 
 def downloaded(wildcards):
     """The file that a package or url source is downloaded to; other sources have none."""
-    source = PLAN.config.corpora[wildcards.corpus].source
+    source = PLAN.config.corpora[named("corpus", wildcards)].source
     return f"{RESULTS}/downloads/{source.file_name}" if hasattr(source, "sha256") else []
 
 
 def corpus_files(wildcards):
     """The files of a corpus whose source is local, and those of its splits that have local sources of their own."""
-    corpus = PLAN.config.corpora[wildcards.corpus]
+    corpus = PLAN.config.corpora[named("corpus", wildcards)]
     sources = {"source": corpus.source, "split.valid": corpus.split.valid, "split.test": corpus.split.test}
     local = {key: source.files for key, source in sources.items() if hasattr(source, "files")}
     return [path for key, files in local.items() for path in watched(f"corpora.{wildcards.corpus}.{key}", files)]
@@ -22,13 +22,14 @@ def corpus_files(wildcards):
 def download_spec(wildcards):
     """The source that is downloaded to this file, as a corpus with nothing else; corpora may share one."""
     sources = [corpus.source for corpus in PLAN.config.corpora.values() if hasattr(corpus.source, "sha256")]
-    source, *_ = [source for source in sources if source.file_name == wildcards.file]
+    by_file = {source.file_name: source for source in sources}
+    source = by_file[known("download", wildcards.file, by_file)]
     return canonical_json({"source": source.model_dump(mode="json", exclude={"member"})})
 
 
 def corpus_of_contexts(wildcards):
     """Statistics of the corpus that contexts are taken from; controls have none."""
-    corpus = getattr(PLAN.config.contexts[wildcards.contexts], "corpus", None)
+    corpus = getattr(PLAN.config.contexts[named("contexts", wildcards)], "corpus", None)
     return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
 
 

@@ -22,7 +22,10 @@ def run_of(wildcards):
 
 def evaluation_inputs(wildcards):
     """What an evaluation of a run or model reads besides it, by name."""
-    evaluation = PLAN.config.evaluations[wildcards.evaluation]
+    evaluation = PLAN.config.evaluations[named("evaluation", wildcards)]
+    known("run or model", wildcards.subject, [*PLAN.runs, *PLAN.external])
+    with mistakes_told():
+        check_evaluation(PLAN, wildcards.evaluation, wildcards.subject)
     found = evaluation.inputs(wildcards.evaluation, wildcards.subject, PLAN)
     return {
         name: [f"{RESULTS}/{path}" for path in ([paths] if isinstance(paths, str) else paths)]
@@ -42,13 +45,20 @@ def evaluation_code(wildcards):
 
 def evaluation_files(wildcards):
     """The local files that an evaluation reads, such as its questions."""
-    files = PLAN.config.evaluations[wildcards.evaluation].files()
+    files = PLAN.config.evaluations[named("evaluation", wildcards)].files()
     return watched(f"evaluations.{wildcards.evaluation}", files) if files else []
+
+
+def question_files(wildcards):
+    """The local files with the questions that are looked for in a corpus."""
+    having = [name for name, evaluation in PLAN.config.evaluations.items() if hasattr(evaluation, "source")]
+    known("evaluation with questions", wildcards.evaluation, having)
+    return evaluation_files(wildcards)
 
 
 def model_files(wildcards):
     """The files of a model that is taken from a directory."""
-    return files_in(PLAN.external[wildcards.model].from_)
+    return files_in(PLAN.external[named("model", wildcards)].from_)
 
 
 rule fetch_model:
@@ -79,7 +89,7 @@ rule find_contamination:
     input:
         script=code("scripts/find_contamination.py"),
         code=code_of("seedbed.evaluate.cmmlu.contamination"),
-        files=evaluation_files,
+        files=question_files,
         corpus=f"{RESULTS}/corpora/{{corpus}}/stats.json",
     output:
         json=f"{RESULTS}/contamination/{{evaluation}}/{{corpus}}.json",

@@ -19,7 +19,7 @@ def results_of(*files):
     """An input function: these files of every run of a study, and the evaluations of its runs and models."""
 
     def of(wildcards):
-        runs = [variant.run for variant in PLAN.studies[wildcards.study]]
+        runs = [variant.run for variant in PLAN.studies[named("study", wildcards)]]
         subjects, names = PLAN.subjects(wildcards.study), PLAN.config.studies[wildcards.study].evaluate
         paths = [f"{RESULTS}/runs/{run}/{file}" for run in runs for file in files]
         paths += [trunk_folder(PLAN.trunks_by_name[name]) for name in PLAN.study_trunks(wildcards.study)]

@@ -9,6 +9,11 @@
 # before a job: a job that starts again resumes from the last one, or only publishes what is finished.
 
 
+from resources import EXECUTION
+
+EXECUTION_OPTIONS = " ".join(f"--{name.replace('_', '-')} {{resources.{name}}}" for name in EXECUTION)
+
+
 def trunk_folder(trunk):
     """Where a trunk lies; nowhere if there is none."""
     return f"{RESULTS}/trunks/{trunk.name}" if trunk else []
@@ -26,19 +31,23 @@ def inputs_of(run):
 
 def run_inputs(wildcards):
     """What a run reads, and the trunk that it grows from, if it shares one."""
-    trunk = PLAN.trunks.get(wildcards.run)
+    trunk = PLAN.trunks.get(named("run", wildcards))
     return inputs_of(wildcards.run) | ({"trunk": trunk_folder(trunk)} if trunk else {})
+
+
+def trunk_name(wildcards):
+    return known("trunk", f"{wildcards.trunk}/{wildcards.step}", PLAN.trunks_by_name)
 
 
 def trunk_inputs(wildcards):
     """What the runs that share a trunk read, and the trunk before it, if there is one."""
-    trunk = PLAN.trunks_by_name[f"{wildcards.trunk}/{wildcards.step}"]
+    trunk = PLAN.trunks_by_name[trunk_name(wildcards)]
     before = {"trunk": trunk_folder(trunk.before)} if trunk.before else {}
     return inputs_of(PLAN.grown_from(trunk)[0]) | before
 
 
 def trunk_spec(wildcards):
-    return canonical_json(specs.trunk_spec(PLAN, f"{wildcards.trunk}/{wildcards.step}"))
+    return canonical_json(specs.trunk_spec(PLAN, trunk_name(wildcards)))
 
 
 rule pretrain:
@@ -57,15 +66,7 @@ rule pretrain:
         "../../envs/seedbed.yaml"
     threads: 64
     resources:
-        processes=1,
-        micro_batch=0,
-        zero_stage=0,
-        offload="none",
-        gradient_checkpointing=0,
-        compile=0,
-        checkpoint_seconds=300,
-        checkpoint_steps=0,
-        checkpoint_keep=2,
+        **EXECUTION,
     params:
         spec=spec("run"),
         name=lambda wildcards: wildcards.run,
@@ -82,15 +83,7 @@ rule pretrain:
         " {params.inputs}"
         " {params.until}"
         " --out {params.out:q}"
-        " --processes {resources.processes}"
-        " --micro-batch {resources.micro_batch}"
-        " --zero-stage {resources.zero_stage}"
-        " --offload {resources.offload}"
-        " --gradient-checkpointing {resources.gradient_checkpointing}"
-        " --compile {resources.compile}"
-        " --checkpoint-seconds {resources.checkpoint_seconds}"
-        " --checkpoint-steps {resources.checkpoint_steps}"
-        " --checkpoint-keep {resources.checkpoint_keep}"
+        f" {EXECUTION_OPTIONS}"
         " --threads {threads}"
         " --log {log:q}"
 

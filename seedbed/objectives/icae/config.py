@@ -7,7 +7,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from seedbed.config.fields import Count, Name, Positive, PositiveNumber, Share, Strict, dump
 from seedbed.config.messages import refer
 from seedbed.config.run import Facts, TokenRun
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, choices
+from seedbed.models.facts import without_numbers
 from seedbed.objectives.icae.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ class Lora(Strict):
         | Annotated[Annotated[list[str], Field(min_length=1)], Tag("<list>")],
         Discriminator(lambda value: "<list>" if isinstance(value, list) else "<name>"),
     ] = "q,v"
+
+
+def unknown_target(wanted: str | list[str], linear: list[str], base: str) -> str | None:
+    """What is wrong where one of the names is that of no linear layer; PEFT is content when another one is."""
+    names = {without_numbers(name) for name in linear}
+    for target in [] if isinstance(wanted, str) else wanted:
+        if not any(f".{name}".endswith(f".{without_numbers(target)}") for name in names):
+            last = sorted({name.rpartition(".")[2] for name in names})
+            return f"lora.targets: no linear layer {target!r} in {base}{choices(target, last)}"
+    return None
 
 
 class Base(Strict):
@@ -83,6 +94,7 @@ class IcaeRun(TokenRun):
         if isinstance(self.model, str) and self.init:
             raise SeedbedError(f"config: {where}: model {self.model!r} is a base already; expected no init")
         super().check(where, plan)
+        self.check_targets(where, plan)
         if isinstance(self.model, str):  # its positions are known when it is there
             if self.tokenizer != self.model:
                 raise SeedbedError(
@@ -95,11 +107,20 @@ class IcaeRun(TokenRun):
                 f"config: {where}.{what}: keeps a base that was never trained; expected init, an external model, or "
                 f"{'lora: null' if self.lora else 'decoder shared or trained'}"
             )
-        learned = self.model.max_position_embeddings or (self.init and plan.runs[self.init.run].seq_len)
-        if self.model.family == "gpt2":
-            problem = Geometry.of(dump(self)).misfit("gpt2", self.seq_len, self.continuation, learned)
+        facts = self.model.facts
+        learned = facts.positions or (self.init and plan.runs[self.init.run].seq_len)
+        if facts.learned:
+            problem = Geometry.of(dump(self)).misfit(self.model.family, self.seq_len, self.continuation, learned)
             if problem:
                 raise SeedbedError(f"config: {where}: {problem}")
+
+    def check_targets(self, where: str, plan: "Plan") -> None:
+        """Raise SeedbedError where LoRA is for layers that its base, as far as that is known, has not."""
+        facts = plan.external_facts(self.model) if isinstance(self.model, str) else self.model.facts
+        if self.lora and facts:
+            name = self.model if isinstance(self.model, str) else self.model.family
+            if problem := unknown_target(self.lora.targets, facts.linear, name):
+                raise SeedbedError(f"config: {where}.{problem}")
 
     def facts(self, plan: "Plan") -> Facts:
         vocabulary = plan.vocabulary(self.tokenizer)
@@ -112,7 +133,8 @@ class IcaeRun(TokenRun):
         geometry = Geometry.of(dump(self))
         positions = geometry.highest_position(self.seq_len, self.continuation) + 1
         copies = 1 if self.decoder == "shared" else 2
-        return copies * self.model.parameters(vocabulary, positions) + geometry.table_size * self.model.hidden_size
+        facts = self.model.facts
+        return copies * facts.parameters(vocabulary, positions) + geometry.table_size * facts.width
 
     @model_validator(mode="after")
     def numbers_are_given(self) -> "IcaeRun":

@@ -14,10 +14,11 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from transformers import Cache, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from seedbed.errors import SeedbedError, choices
+from seedbed.errors import SeedbedError
+from seedbed.models.causal_lm import linear_layers
 from seedbed.objectives.icae.batch import Batch
+from seedbed.objectives.icae.config import unknown_target
 from seedbed.objectives.icae.geometry import Geometry
 
 ENCODER, DECODER = "encoder", "decoder"  # names of adapters and modules
@@ -152,7 +153,9 @@ def adapt(base: PreTrainedModel, lora: dict, names: set[str]) -> None:
     from peft import inject_adapter_in_model
 
     base.requires_grad_(False)
-    check_targets(base, targets(base.config.model_type, lora["targets"]))
+    wanted = targets(base.config.model_type, lora["targets"])
+    if problem := unknown_target(wanted, linear_layers(base), base.config.model_type):
+        raise SeedbedError(problem)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of the first of two names
@@ -162,22 +165,6 @@ def adapt(base: PreTrainedModel, lora: dict, names: set[str]) -> None:
         raise SeedbedError(f"lora.targets: {' '.join(str(error).split()).partition('. ')[0]}") from None
     for name, parameter in base.named_parameters():
         parameter.requires_grad_(".lora_" in name)
-
-
-def check_targets(base: PreTrainedModel, names: str | list[str]) -> None:
-    """Raise SeedbedError where one of the names is that of no linear layer: PEFT is content when another one is."""
-    if isinstance(names, str):
-        return
-    head = base.get_output_embeddings()  # the loss multiplies with its weights alone
-    linear = [
-        name for name, part in base.named_modules() if isinstance(part, torch.nn.Linear | Conv1D) and part is not head
-    ]
-    for wanted in names:
-        if not any(f".{name}".endswith(f".{wanted}") for name in linear):
-            there = {name.rpartition(".")[2] for name in linear}
-            raise SeedbedError(
-                f"lora.targets: no linear layer {wanted!r} in {base.config.model_type}{choices(wanted, sorted(there))}"
-            )
 
 
 def lora_config(base: PreTrainedModel, lora: dict):

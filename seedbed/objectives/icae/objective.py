@@ -13,9 +13,10 @@ from seedbed.data.contexts import Contexts
 from seedbed.data.tokens import mixed
 from seedbed.errors import SeedbedError
 from seedbed.files import weight_checksums, write_json
-from seedbed.models.attention import backend
-from seedbed.models.causal_lm import copy_tokenizer, learned_positions, load_model, new_model
+from seedbed.models.causal_lm import copy_tokenizer, load_model, new_model
 from seedbed.models.cross_entropy import linear_cross_entropy, linear_scores
+from seedbed.models.families import learned_positions
+from seedbed.models.predictions import check_predictions
 from seedbed.objectives.contract import Card, Sizes
 from seedbed.objectives.icae.batch import Batch, Sample, batch_of
 from seedbed.objectives.icae.geometry import AE, LM, Geometry
@@ -76,6 +77,7 @@ class InContextAutoencoding:
         self.geometry = Geometry.of(spec)
         base = self.base()
         self.check_positions(base)
+        check_predictions(base)
         self.loss_module = Autoencoding(Icae(base, self.geometry, spec["lora"], spec["decoder"]))
 
     @property
@@ -86,7 +88,7 @@ class InContextAutoencoding:
     def base(self) -> torch.nn.Module:
         vocabulary, attention = self.train.vocab_size, self.spec["attention"]
         if "init" in self.inputs:
-            return load_model(self.inputs["init"], backend(attention), least_vocabulary=vocabulary)
+            return load_model(self.inputs["init"], attention, least_vocabulary=vocabulary)
         needed = int(self.geometry.highest_position(*self.longest)) + 1
         return new_model(self.spec["model"], vocabulary, self.train.eos_id, needed, attention)
 

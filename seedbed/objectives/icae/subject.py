@@ -10,7 +10,8 @@ import torch
 from seedbed.data.contexts import ordinary_ids
 from seedbed.errors import SeedbedError
 from seedbed.files import sha256
-from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, learned_positions
+from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS
+from seedbed.models.families import learned_positions
 from seedbed.objectives.icae.batch import Batch
 from seedbed.objectives.icae.compressor import Compressor
 from seedbed.objectives.icae.geometry import Geometry

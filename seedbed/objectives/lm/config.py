@@ -68,21 +68,19 @@ class LanguageModelRun(TokenRun):
     def check(self, where: str, plan: "Plan") -> None:
         refer(f"{where}.corpus", self.corpus, plan.config.corpora, "corpus")
         super().check(where, plan)
-        if self.recurrence and self.model.family != "llama":
-            raise SeedbedError(
-                f"config: {where}.recurrence: needs rotary positions; found family {self.model.family!r}, "
-                "expected llama"
-            )
+        facts = self.model.facts
+        if self.recurrence and facts.no_recurrence:
+            raise SeedbedError(f"config: {where}.recurrence: needs {facts.no_recurrence}")
         refer_to_split(where, self.corpus, plan.config.corpora, "valid")
-        positions = self.model.max_position_embeddings
-        if positions is not None and positions < self.seq_len:
+        if facts.positions is not None and facts.positions < self.seq_len:
             raise SeedbedError(
-                f"config: {where}: seq_len {self.seq_len} does not fit the {positions} positions of its model"
+                f"config: {where}: seq_len {self.seq_len} does not fit the {facts.positions} positions of its model"
             )
 
     def check_init(self, where: str, plan: "Plan") -> TokenRun:
         origin = super().check_init(where, plan)
-        if self.model.family == "gpt2" and self.seq_len > (self.model.n_positions or origin.seq_len):
+        facts = self.model.facts
+        if facts.learned and self.seq_len > (facts.positions or origin.seq_len):
             raise SeedbedError(
                 f"config: {where}: seq_len {self.seq_len} does not fit the {origin.seq_len} positions that "
                 f"{self.init.run!r} has learned"
@@ -92,6 +90,6 @@ class LanguageModelRun(TokenRun):
     def facts(self, plan: "Plan") -> Facts:
         vocabulary = plan.vocabulary(self.tokenizer)
         return Facts(
-            vocabulary and self.model.parameters(vocabulary, self.seq_len),
+            vocabulary and self.model.facts.parameters(vocabulary, self.seq_len),
             plan.stored(f"{self.tokens}/index.json", "splits", "train", "tokens"),
         )

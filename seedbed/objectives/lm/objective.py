@@ -9,9 +9,9 @@ import torch
 from seedbed.data.tokens import Streams, TokenSplit, Windows
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm, recurrence
-from seedbed.models.attention import backend
 from seedbed.models.causal_lm import export, load_model, new_model
 from seedbed.models.cross_entropy import linear_cross_entropy
+from seedbed.models.predictions import check_predictions
 from seedbed.models.recurrence import SegmentCache
 from seedbed.objectives.contract import Card, Sizes
 
@@ -56,6 +56,7 @@ class LanguageModelling:
         self.caches: dict[int, SegmentCache] = {}
         self.following: dict[int, int] = {}
         self.loss_module = NextToken(self.initial_model())
+        check_predictions(self.model)
         self.model.config.recurrence = None  # what evaluations read the model with
         if self.recurrent:
             recurrence.prepare(self.model)
@@ -68,8 +69,7 @@ class LanguageModelling:
 
     def initial_model(self) -> torch.nn.Module:
         if "init" in self.inputs:
-            attention = backend(self.spec["attention"])
-            return load_model(self.inputs["init"], attention, least_vocabulary=self.vocab_size)
+            return load_model(self.inputs["init"], self.spec["attention"], least_vocabulary=self.vocab_size)
         return new_model(self.spec["model"], self.vocab_size, self.eos_id, self.seq_len, self.spec["attention"])
 
     def sizes(self) -> Sizes:

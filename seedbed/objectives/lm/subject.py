@@ -24,7 +24,8 @@ from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json, sha256
 from seedbed.models import recurrence
-from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, learned_positions, load_model
+from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, load_model
+from seedbed.models.families import learned_positions
 from seedbed.models.recurrence import SegmentCache
 
 UNSTATED_LENGTH = 2048  # of a model that does not say how long its inputs were
