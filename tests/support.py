@@ -1,11 +1,13 @@
 """What tests make for themselves: texts, specs, models."""
 
+import json
 import random
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from seedbed.config.fields import dump
 from seedbed.config.load import Corpus
@@ -115,6 +117,12 @@ def saved_model(tokenizer: Path, folder: Path, family: str = "llama", **fields: 
     folder.mkdir(parents=True, exist_ok=True)
     export(AutoModelForCausalLM.from_config(config), tokenizer, folder)
     return folder
+
+
+def of_type(result: dict, type_: type) -> dict:
+    """The result of an evaluation; raises where its JSON is not what its type says."""
+    TypeAdapter(type_).validate_json(json.dumps(result), strict=True)
+    return result
 
 
 def changed(config: dict, path: str, value: Any) -> dict:

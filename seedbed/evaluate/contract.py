@@ -1,7 +1,8 @@
 """What every kind of evaluation has: its configuration, and what the plan and the workflow ask of it.
 
-A kind is a package with `config` (a subclass of `Evaluation`), `measure`, `report` and `page.html`, in the registry
-`seedbed.evaluate.EVALUATIONS`. The class loads nothing heavy; its package says where the rest is.
+A kind is a package with `config` (a subclass of `Evaluation`), `measure`, `report` and `page.html` (see
+`seedbed.report.contract`), in the registry `seedbed.evaluate.EVALUATIONS`. The class loads nothing heavy; its package
+says where the rest is.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal

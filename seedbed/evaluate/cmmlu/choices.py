@@ -4,10 +4,11 @@ import numpy as np
 
 from seedbed.evaluate.cmmlu.categories import categories_of
 from seedbed.evaluate.cmmlu.questions import LETTERS, Question
+from seedbed.evaluate.cmmlu.result import Accuracy, ShotScores, Summary
 from seedbed.evaluate.intervals import bootstrap_macro, wilson
 
 
-def scores(rows: list[dict]) -> dict:
+def scores(rows: list[dict]) -> ShotScores:
     """What came of one setting, from a row per question.
 
     `micro` is the accuracy over all questions with its 95% Wilson interval, `macro` the mean over subjects with a 95%
@@ -45,12 +46,12 @@ def right(row: dict) -> bool:
     return row["predicted"] == row["gold"]
 
 
-def accuracy(rows: list[dict]) -> dict:
+def accuracy(rows: list[dict]) -> Accuracy:
     hits = sum(map(right, rows))
     return {"questions": len(rows), "accuracy": hits / len(rows), "interval": wilson(hits, len(rows))}
 
 
-def summary(rows: list[dict]) -> dict:
+def summary(rows: list[dict]) -> Summary:
     """Accuracy over questions and over subjects of some rows."""
     whole = accuracy(rows)
     hits = [[right(row) for row in group] for group in grouped(rows, lambda row: [row["subject"]]).values()]

@@ -19,6 +19,7 @@ from seedbed.errors import SeedbedError
 from seedbed.evaluate.cmmlu.categories import CHINESE_NAMES
 from seedbed.evaluate.cmmlu.choices import baselines, scores
 from seedbed.evaluate.cmmlu.questions import LETTERS, Question, load_questions, questions_identity
+from seedbed.evaluate.cmmlu.result import Contamination, Result
 from seedbed.files import read_json
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM, Prefix, right_padded
@@ -64,7 +65,7 @@ class Prompt:
     cut: int = 0  # tokens left out in front
 
 
-def measure(spec: dict, subject: CausalLM, contamination: Sequence[Path] = ()) -> tuple[dict, list[dict]]:
+def measure(spec: dict, subject: CausalLM, contamination: Sequence[Path] = ()) -> tuple[Result, list[dict]]:
     """`contamination` are files of `seedbed.evaluate.cmmlu.contamination`, one per training corpus."""
     dev, test = load_questions(spec["source"])
     convention = CONVENTIONS[spec["convention"]]
@@ -99,7 +100,7 @@ def missing(test: dict) -> list[str]:
     return sorted(set(CHINESE_NAMES) - set(test)) if set(test) & set(CHINESE_NAMES) else []
 
 
-def note(trained_on: list[dict], seen: set | None) -> dict | None:
+def note(trained_on: list[dict], seen: set | None) -> Contamination | None:
     """How many questions occur in the corpora that the model was trained on; None where nobody looked."""
     if seen is None:
         return None

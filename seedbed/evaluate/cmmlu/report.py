@@ -4,12 +4,13 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from seedbed.evaluate.cmmlu.result import Result
 from seedbed.report.axes import INK, colours, first_of, legend_below
 from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
 
 
-def columns(result: dict) -> dict:
+def columns(result: Result) -> dict:
     found = {}
     for shots, scores in result["shots"].items():
         named = {"micro": scores["micro"], "macro": scores["macro"], "margin": scores["margin"]}

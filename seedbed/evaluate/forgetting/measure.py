@@ -15,6 +15,7 @@ import torch
 
 from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
+from seedbed.evaluate.forgetting.result import Distribution, Point, Reach, Result, Zones
 from seedbed.evaluate.intervals import bootstrap_mean, paired_test
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM
@@ -25,7 +26,7 @@ SIGNIFICANT = 0.05
 TEXTS = ("order", "random")
 
 
-def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
+def measure(spec: dict, subject: CausalLM) -> tuple[Result, list[dict]]:
     split = subject.split(spec["split"])
     curves, rows = {}, []
     for text in spec["text"]:
@@ -49,7 +50,7 @@ def end_token(subject: CausalLM) -> int:
     return subject.begin["id"] if end is None else end
 
 
-def reach(subject: CausalLM) -> dict:
+def reach(subject: CausalLM) -> Reach:
     """How far back the model can look, in tokens.
 
     `trained_length` is the longest input in training, `window` what one query attends to at most, and `theoretical`
@@ -153,7 +154,7 @@ def copied(subject: CausalLM, prompts: torch.Tensor, last: int) -> list[float]:
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def point(task: Task, accuracies: np.ndarray | None) -> dict:
+def point(task: Task, accuracies: np.ndarray | None) -> Point:
     place = {"length": task.length, "distance": task.distance, "prompt_tokens": task.prompt_length}
     if accuracies is None:
         return {**place, "measurable": False}
@@ -170,7 +171,7 @@ def point(task: Task, accuracies: np.ndarray | None) -> dict:
     }
 
 
-def distribution(values: np.ndarray) -> dict:
+def distribution(values: np.ndarray) -> Distribution:
     """Mean, standard deviation, and 95% bootstrap interval of the mean."""
     return {"mean": float(values.mean()), "sd": float(values.std(ddof=1)), "interval": bootstrap_mean(values)}
 
@@ -182,7 +183,7 @@ def zone(copy: float, lm: float, p: float) -> str:
     return "coarse" if copy > lm and p < SIGNIFICANT else "amnesia"
 
 
-def boundaries(points: list[dict]) -> dict:
+def boundaries(points: list[Point]) -> Zones:
     """Where the zones end: the length up to which all are fine, and up to which all are fine or coarse (0: none).
 
     `effective` is the effective receptive field: the distance in tokens at the end of coarse memory.

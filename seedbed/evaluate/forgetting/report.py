@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from seedbed.evaluate.forgetting.result import Point, Result
 from seedbed.report.axes import INK, accuracy_axis, band, colours, doubling_axis, first_of, legend_below, mark
 from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
@@ -10,7 +11,7 @@ from seedbed.report.results import StudyResults
 TEXTS = {"order": "meaningful text", "random": "random tokens"}
 
 
-def columns(result: dict) -> dict:
+def columns(result: Result) -> dict:
     return {f"{text}.{zone}": end for text, curve in result["curves"].items() for zone, end in curve["zones"].items()}
 
 
@@ -52,7 +53,7 @@ def receptive_field_figure(study: StudyResults, plot: dict) -> Figure:
     return figure
 
 
-def text_panels(found: dict[str, dict]) -> tuple[Figure, dict[str, plt.Axes]]:
+def text_panels(found: dict[str, Result]) -> tuple[Figure, dict[str, plt.Axes]]:
     """A panel for each kind of text, with lengths in powers of two."""
     texts = list(first_of(found)["curves"])
     figure, panels = plt.subplots(1, len(texts), figsize=(7, 4), sharey=True, squeeze=False, layout="constrained")
@@ -62,13 +63,13 @@ def text_panels(found: dict[str, dict]) -> tuple[Figure, dict[str, plt.Axes]]:
     return figure, dict(zip(texts, panels[0], strict=True))
 
 
-def measured_points(found: dict[str, dict], text: str) -> dict[str, list[dict]]:
+def measured_points(found: dict[str, Result], text: str) -> dict[str, list[Point]]:
     curves = {subject: result["curves"][text]["points"] for subject, result in found.items()}
     measured = {subject: [point for point in points if point["measurable"]] for subject, points in curves.items()}
     return {subject: points for subject, points in measured.items() if points}
 
 
-def draw_curve(axes: plt.Axes, points: list[dict], colour: str, label: str) -> None:
+def draw_curve(axes: plt.Axes, points: list[Point], colour: str, label: str) -> None:
     lengths = [point["length"] for point in points]
     band(axes, lengths, [point["copy"] for point in points], colour, label)
     axes.plot(lengths, [point["lm"]["mean"] for point in points], "--", color=colour, linewidth=1)

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 
 from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
+from seedbed.evaluate.figures import Scores
+from seedbed.evaluate.history.result import Compared, Result
 from seedbed.evaluate.intervals import bootstrap_mean, paired_test
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM
@@ -22,7 +24,7 @@ from seedbed.progress import progress
 MOST_LOGITS = 2**28  # of one batch, 1 GiB
 
 
-def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
+def measure(spec: dict, subject: CausalLM) -> tuple[Result, list[dict]]:
     split, begin = subject.split(spec["split"]), subject.begin
     length, history = lengths(spec, subject)
     starts = places(split, history, length, spec["pieces"], np.random.default_rng(spec["seed"]))
@@ -103,7 +105,7 @@ def score(subject: CausalLM, texts: Iterable[np.ndarray], size: int, length: int
 # --- what is told of them --------------------------------------------------------------------------------------------
 
 
-def compared(after: np.ndarray, alone: np.ndarray) -> dict:
+def compared(after: np.ndarray, alone: np.ndarray) -> Compared:
     """Means of scores [2, pieces, positions] with and without history, and what history gains; intervals by piece."""
     loss, accuracy = gains(after, alone)
     gain = {
@@ -121,7 +123,7 @@ def gains(after: np.ndarray, alone: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (alone[0] - after[0]).mean(-1), (after[1] - alone[1]).mean(-1)
 
 
-def means(scores: np.ndarray) -> dict:
+def means(scores: np.ndarray) -> Scores:
     loss, accuracy = scores.mean((1, 2))
     return {"loss": float(loss), "accuracy": float(accuracy)}
 

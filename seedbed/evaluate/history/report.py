@@ -4,12 +4,13 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from seedbed.evaluate.history.result import Result
 from seedbed.report.axes import INK, band, colours, doubling_axis, legend_below
 from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
 
 
-def columns(result: dict) -> dict:
+def columns(result: Result) -> dict:
     gain = result["overall"]["gain"]
     return {"gain": gain["loss"], "low": gain["interval"][0], "high": gain["interval"][1]}
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from seedbed.data.tokens import TokenSplit
+from seedbed.evaluate.perplexity.result import Result, SplitScores
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM, right_padded
 from seedbed.progress import progress
@@ -26,7 +27,7 @@ BUFFERED = 64  # batches of windows that are sorted at a time, so that those of 
 Window = tuple[int, np.ndarray, int]  # document number, tokens [inputs + 1], how many of the last targets count
 
 
-def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
+def measure(spec: dict, subject: CausalLM) -> tuple[Result, list[dict]]:
     window = spec["window"] or subject.trained_length
     if subject.most_positions:
         window = min(window, subject.most_positions)
@@ -110,7 +111,7 @@ def losses(subject: CausalLM, batch: list[Window]) -> list[float]:
     ]
 
 
-def summary(documents: list[dict], split: TokenSplit, unigram: float) -> dict:
+def summary(documents: list[dict], split: TokenSplit, unigram: float) -> SplitScores:
     """Perplexities of a split; those per byte and per word need all of its documents, whose text is counted.
 
     Words are those that the data set publishes for the split, as the figures in the literature have it, or else what

@@ -5,13 +5,14 @@ from math import exp
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from seedbed.evaluate.perplexity.result import Result
 from seedbed.report.axes import INK, colours, first_of
 from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
 from seedbed.report.text import number
 
 
-def columns(result: dict) -> dict:
+def columns(result: Result) -> dict:
     """The figures of each split, those of words only where text has words."""
     keys = ("perplexity", "loss", "unigram_loss", "bits_per_byte", "word_loss")
     return {
@@ -40,7 +41,7 @@ def figure_of(study: StudyResults, plot: dict) -> Figure:
     return figure
 
 
-def any_words(results: dict[str, dict]) -> bool:
+def any_words(results: dict[str, Result]) -> bool:
     return any(scores["word_loss"] is not None for result in results.values() for scores in result["splits"].values())
 
 

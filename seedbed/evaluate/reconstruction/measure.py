@@ -21,6 +21,7 @@ import torch
 
 from seedbed.data.contexts import Contexts, patterned
 from seedbed.evaluate.intervals import bootstrap_mean, paired_test
+from seedbed.evaluate.reconstruction.result import Result, Shown, Worth
 from seedbed.iterate import batched
 from seedbed.models.cross_entropy import linear_scores
 from seedbed.objectives.icae.batch import Sample, batch_of
@@ -34,7 +35,7 @@ VIEWS = {AE: ("memory", "none", "other"), LM: ("memory", "full", "none")}
 FIGURES = ("loss", "accuracy")
 
 
-def measure(spec: dict, subject: IcaeSubject) -> tuple[dict, list[dict]]:
+def measure(spec: dict, subject: IcaeSubject) -> tuple[Result, list[dict]]:
     facts = subject.facts
     lengths, rates = spec["lengths"] or [facts["seq_len"]], spec["rates"] or [facts["rate"]]
     settings, rows = [], []
@@ -140,7 +141,7 @@ def bleu(contexts: np.ndarray, written: list[list[int]]) -> float:
     return sacrebleu.corpus_bleu(spelled[0], [spelled[1]], tokenize="none").score / 100
 
 
-def shown(subject: IcaeSubject, contexts: np.ndarray, written: list[list[int]], most: int) -> list[dict]:
+def shown(subject: IcaeSubject, contexts: np.ndarray, written: list[list[int]], most: int) -> list[Shown]:
     """Originals beside their reconstructions, in pieces of text that are the same in both or differ."""
     decode = subject.compressor.tokenizer.decode
     return [
@@ -149,7 +150,7 @@ def shown(subject: IcaeSubject, contexts: np.ndarray, written: list[list[int]], 
     ]
 
 
-def compared(original: str, written: str) -> dict:
+def compared(original: str, written: str) -> Shown:
     pieces = SequenceMatcher(None, original, written, autojunk=False).get_opcodes()
     return {
         "original": [{"text": original[a:b], "same": kind == "equal"} for kind, a, b, _, _ in pieces],
@@ -189,7 +190,7 @@ def mean(found: dict[str, np.ndarray], key: str) -> float | None:
     return float(found[key].mean()) if key in found else None
 
 
-def worth(found: dict[str, np.ndarray], without: str, with_it: str) -> dict | None:
+def worth(found: dict[str, np.ndarray], without: str, with_it: str) -> Worth | None:
     """Nats per token saved: mean, 95% bootstrap interval over samples, p of a paired sign-flip test."""
     if with_it not in found:
         return None

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from seedbed.evaluate.reconstruction.result import Result, Setting
 from seedbed.report.axes import INK, accuracy_axis, colours, legend_below, mark
 from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
@@ -11,7 +12,7 @@ from seedbed.report.results import StudyResults
 TEXTS = {"held-out": "held-out text", "patterned": "patterned ids", "random": "random ids"}
 
 
-def columns(result: dict) -> dict:
+def columns(result: Result) -> dict:
     found = {}
     for one in result["settings"]:
         named = {"bleu": one["bleu"], "exact": one["exact"], "ratio": one["ratio"]}
@@ -49,10 +50,10 @@ def reconstruction_figure(study: StudyResults, plot: dict) -> Figure:
     return figure
 
 
-def as_trained(result: dict) -> dict:
+def as_trained(result: Result) -> Setting:
     """The setting that is nearest to the training, and to its validation on held-out text."""
 
-    def distance(one: dict) -> tuple[bool, int, int]:
+    def distance(one: Setting) -> tuple[bool, int, int]:
         return one["text"] != "held-out", abs(one["length"] - result["seq_len"]), abs(one["rate"] - result["rate"])
 
     return min(result["settings"], key=distance)

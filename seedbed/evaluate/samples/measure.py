@@ -5,6 +5,7 @@ out: `repetition` is seq-rep-4 (Welleck et al. 2019, arXiv 1908.04319), the shar
 `distinct_n` the unique n-grams for each that there is (Li et al. 2016, arXiv 1510.03055).
 """
 
+from seedbed.evaluate.samples.result import Result, Sample, Setting
 from seedbed.files import sha256_of
 from seedbed.objectives.lm.subject import CausalLM
 from seedbed.progress import progress
@@ -12,13 +13,13 @@ from seedbed.progress import progress
 FIGURES = ("repetition", "distinct_1", "distinct_2", "distinct_3")
 
 
-def measure(spec: dict, subject: CausalLM) -> tuple[dict, list[dict]]:
+def measure(spec: dict, subject: CausalLM) -> tuple[Result, list[dict]]:
     settings = [continued(spec, subject, decoding) for decoding in spec["decoding"]]
     rows = [{"label": setting["label"], **sample} for setting in settings for sample in setting["samples"]]
     return {"data": {"prompts": sha256_of(spec["prompts"])}, "begin": subject.begin, "settings": settings}, rows
 
 
-def continued(spec: dict, subject: CausalLM, decoding: str | dict) -> dict:
+def continued(spec: dict, subject: CausalLM, decoding: str | dict) -> Setting:
     """All prompts by one setting, and the means of their figures."""
     prompts = progress(spec["prompts"], what=label(decoding), unit="prompts")
     samples = [sample(subject, prompt, spec["max_new_tokens"], decoding) for prompt in prompts]
@@ -32,7 +33,7 @@ def label(decoding: str | dict) -> str:
     return f"temperature {decoding['temperature']}, top-p {decoding['top_p']}, seed {decoding['seed']}"
 
 
-def sample(subject: CausalLM, prompt: str, most: int, decoding: str | dict) -> dict:
+def sample(subject: CausalLM, prompt: str, most: int, decoding: str | dict) -> Sample:
     """The continuation of a prompt with its figures, cut where learned positions end.
 
     `fits` is false where they end before the first token; a figure is None where there are no n-grams.

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import ROOT, saved_model
+from support import ROOT, of_type, saved_model
 from tokenizers import normalizers, pre_tokenizers, processors
 
 from seedbed.config.fields import dump
@@ -13,6 +13,7 @@ from seedbed.evaluate.cmmlu.choices import scores
 from seedbed.evaluate.cmmlu.config import CMMLU
 from seedbed.evaluate.cmmlu.measure import CONVENTIONS, measure, option_scores, prompts_of
 from seedbed.evaluate.cmmlu.questions import DEMONSTRATION, LETTERS, Question, load_questions, questions_identity
+from seedbed.evaluate.cmmlu.result import Result
 from seedbed.evaluate.intervals import wilson
 from seedbed.files import write_json
 from seedbed.objectives.lm.subject import CausalLM
@@ -97,6 +98,7 @@ def test_batches_and_shared_prefixes_answer_as_one_forward_for_each_letter(
     folder = saved_model(tokenizer, tmp_path / "model", recurrence=recurrence)
     subject = CausalLM(folder, tokens, trained_length=4096, batch_tokens=7 * 1000)
     result, rows = measure(spec(convention=convention), subject)
+    of_type(result, Result)
     assert len(rows) == 120
     dev, test = load_questions({"demonstration": True})
     for row in rows[::9]:
@@ -191,6 +193,7 @@ def test_a_prompt_begins_as_the_tokenizer_begins_a_text(subject: CausalLM, conve
         single="<|bos|> $A", special_tokens=[("<|bos|>", 1)]
     )
     result, _ = measure(spec(shots=[0], convention=convention), subject)
+    of_type(result, Result)
     assert result["prompts_begin_with"] == ["<|bos|>"]
     (prompt,) = prompts_of(subject, CONVENTIONS[convention], "anatomy", [QUESTION], [QUESTION], 1)
     assert prompt.ids.count(1) == 1 and prompt.ids[0] == 1
@@ -225,6 +228,7 @@ def test_questions_of_the_training_corpus_are_marked_and_left_out(subject: Causa
     write_json(tmp_path / "a.json", {**note, "corpus": {"path": "a"}, "found": found[:1]})
     write_json(tmp_path / "b.json", {**note, "corpus": {"path": "b"}, "found": found})
     result, rows = measure(spec(shots=[0]), subject, contamination=[tmp_path / "a.json", tmp_path / "b.json"])
+    of_type(result, Result)
     assert result["contamination"] == {**note, "contaminated": 2, "corpora": [{"path": "a"}, {"path": "b"}]}
     assert [(row["subject"], row["number"]) for row in rows if row["in_training"]] == [(name, 0), (name, 3)]
     left = result["shots"]["0"]["not_in_training"]

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 from example_study import draw_plots, example_study, page_of
+from support import of_type
 
+from seedbed.evaluate.cmmlu.result import Result
 from seedbed.report.results import StudyResults
 from seedbed.report.table import study_table
 
@@ -12,17 +14,25 @@ PLOT = {"kind": "cmmlu", "evaluation": "measured"}
 def result() -> dict:
     summary = {"questions": 60, "micro": 0.5, "interval": [0.3, 0.7], "macro": 0.55, "macro_interval": [0.4, 0.6]}
     counts = {"shots_dropped": 3, "prompts_without_all_shots": 2, "prompts_cut": 0}
-    groups = {"categories": {"STEM": summary}, "subjects": {"anatomy": {"questions": 60, "accuracy": 0.5}}}
+    groups = {
+        "categories": {"STEM": summary},
+        "subjects": {"anatomy": {"questions": 60, "accuracy": 0.5, "interval": [0.3, 0.7]}},
+    }
     scores = {
         **summary,
         **counts,
         **groups,
+        "accuracy_norm": 0.5,
         "margin": 0.1,
         "answered": {"A": 0.75, "B": 0.25, "C": 0, "D": 0},
         "not_in_training": summary | {"micro": 0.475},
     }
-    note = {"rule": "20 characters", "asked": 60, "contaminated": 7, "too_short": 1}
+    note = {"rule": "20 characters", "asked": 60, "contaminated": 7, "too_short": 1, "corpora": []}
     facts = {
+        "data": {},
+        "prompts_begin_with": [],
+        "intervals": "95%",
+        "window": 32,
         "convention": "cmmlu",
         "demonstration": True,
         "missing_subjects": [],
@@ -35,7 +45,7 @@ def result() -> dict:
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyResults:
-    return example_study(tmp_path, "cmmlu", result(), plots=[PLOT])
+    return example_study(tmp_path, "cmmlu", of_type(result(), Result), plots=[PLOT])
 
 
 def test_the_page_tells_answers_chance_and_contamination(study: StudyResults) -> None:

@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import saved_model
+from support import of_type, saved_model
 
 from seedbed.config.fields import dump
 from seedbed.errors import SeedbedError
 from seedbed.evaluate.forgetting.config import Forgetting
 from seedbed.evaluate.forgetting.measure import Task, measure, pieces
+from seedbed.evaluate.forgetting.result import Result
 from seedbed.objectives.lm.subject import CausalLM
 
 LENGTHS = [2, 4, 8, 16, 32]
@@ -75,6 +76,7 @@ def test_a_model_that_knows_nothing_has_amnesia_everywhere(copier: Copier) -> No
 
 def test_rows_are_the_repeats_behind_the_means(model_folder: Path, tokens: Path) -> None:
     found, rows = measure(spec(), CausalLM(model_folder, tokens, 64))
+    of_type(found, Result)
     assert len(rows) == 2 * len(LENGTHS) * 8
     for text, curve in found["curves"].items():
         for point in curve["points"]:
@@ -197,6 +199,7 @@ def test_batches_give_what_a_forward_for_each_prompt_gives(
     subject = Spy(saved_model(tokenizer, tmp_path / "model", recurrence=recurrence), tokens, 64)
     subject.seen = []
     found, rows = measure(spec(lengths=[7, 20]), subject)
+    of_type(found, Result)
     prompts = iter(subject.seen)
     for row in rows:
         asked = (row["length"] + 1) // 2

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 from example_study import draw_plots, example_study, page_of
+from support import of_type
 
+from seedbed.evaluate.forgetting.result import Result
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
 from seedbed.report.table import study_table
@@ -15,11 +17,14 @@ def distribution(mean: float) -> dict:
 
 
 def result() -> dict:
+    def at(length: int) -> dict:
+        return {"length": length, "distance": length + 1, "prompt_tokens": 2 * length + 2}
+
     def point(length: int, copy: float, zone: str) -> dict:
         measured = {"copy": distribution(copy), "lm": distribution(0.2), "gain": distribution(copy - 0.2)}
-        return {"length": length, "distance": length + 1, "measurable": True, **measured, "p": 0.01, "zone": zone}
+        return {**at(length), "measurable": True, **measured, "p": 0.01, "zone": zone}
 
-    points = [point(4, 0.995, "fine"), point(8, 0.5, "coarse"), {"length": 99, "distance": 100, "measurable": False}]
+    points = [point(4, 0.995, "fine"), point(8, 0.5, "coarse"), {**at(99), "measurable": False}]
     curve = {"points": points, "zones": {"fine": 4, "coarse": 8, "effective": 9}}
     reach = {"trained_length": 32, "window": 24, "theoretical": 48}
     begin = {"id": 2, "token": "<eos>", "is": "eos"}
@@ -28,7 +33,7 @@ def result() -> dict:
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyResults:
-    return example_study(tmp_path, "forgetting", result(), plots=PLOTS)
+    return example_study(tmp_path, "forgetting", of_type(result(), Result), plots=PLOTS)
 
 
 def test_the_forgetting_plot_shows_curves_and_marks(study: StudyResults) -> None:

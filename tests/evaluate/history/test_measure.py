@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import saved_model
+from support import of_type, saved_model
 
 from seedbed.config.fields import dump
 from seedbed.config.load import check
@@ -15,6 +15,7 @@ from seedbed.errors import SeedbedError
 from seedbed.evaluate.history import measure as history
 from seedbed.evaluate.history.config import History
 from seedbed.evaluate.history.measure import bins, measure, places
+from seedbed.evaluate.history.result import Result
 from seedbed.evaluate.intervals import bootstrap_mean
 from seedbed.files import read_json, write_json
 from seedbed.models import recurrence
@@ -119,6 +120,7 @@ def test_rows_are_those_of_a_forward_for_each_piece(folder: Path, tokens: Path, 
     write_json(folder / "config.json", read_json(folder / "config.json") | {"recurrence": memory})
     subject = CausalLM(folder, tokens, 32, batch_tokens=50)
     result, rows = measure(spec(length=7, history=11), subject)
+    of_type(result, Result)
     split = subject.split("train")
     starts = places(split, 11, 7, 8, np.random.default_rng(0))
     pieces = [split.read(start, start + 7).tolist() for start in starts]
@@ -154,6 +156,7 @@ def forward(subject: CausalLM, ids: list[int]) -> torch.Tensor:
 def test_batches_do_not_change_the_result(folder: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Spy(folder, tokens, 32, batch_tokens=10**6)
     result, rows = measure(spec(), subject)
+    of_type(result, Result)
     assert [tokens.shape for tokens, _ in subject.seen] == [(8, 31), (8, 16)]
     for subject.batch_tokens, most, shapes in (
         (1, history.MOST_LOGITS, [(1, 31)] * 8 + [(1, 16)] * 8),

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 from example_study import draw_plots, example_study, page_of
+from support import of_type
 
+from seedbed.evaluate.history.result import Result
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
 from seedbed.report.table import study_table
@@ -14,12 +16,14 @@ def result() -> dict:
     sides = {"with": {"loss": 3.25, "accuracy": 0.5}, "without": {"loss": 4.0, "accuracy": 0.25}}
     gain = {"loss": 0.75, "interval": [0.5, 1.0], "p": 0.0001, "accuracy": 0.25, "accuracy_interval": [0.1, 0.4]}
     positions = [{"from": first, "to": end, **sides, "gain": gain} for first, end in ((0, 1), (1, 2), (2, 4))]
-    return {"length": 4, "history": 28, "pieces": 8, "overall": {**sides, "gain": gain}, "positions": positions}
+    facts = {"length": 4, "history": 28, "pieces": 8, "overlapping": False}
+    begin = {"id": 2, "token": "<eos>", "is": "eos"}
+    return {**facts, "begin": begin, "overall": {**sides, "gain": gain}, "positions": positions}
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> StudyResults:
-    return example_study(tmp_path, "history", result(), plots=[PLOT])
+    return example_study(tmp_path, "history", of_type(result(), Result), plots=[PLOT])
 
 
 def test_the_history_plot_shows_both_losses_and_the_gain(study: StudyResults) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import saved_model
+from support import of_type, saved_model
 from transformers import AutoTokenizer
 
 from seedbed.config.fields import dump
@@ -16,6 +16,7 @@ from seedbed.data.tokenizer import shards
 from seedbed.evaluate.perplexity import measure as perplexity
 from seedbed.evaluate.perplexity.config import Perplexity
 from seedbed.evaluate.perplexity.measure import measure, score_documents, windows
+from seedbed.evaluate.perplexity.result import Result
 from seedbed.files import read_json, write_json
 from seedbed.objectives.lm.subject import CausalLM
 
@@ -80,6 +81,7 @@ def test_it_equals_one_forward_per_token(
 
 def test_bytes_are_those_of_the_texts(model_folder: Path, corpus: Path, tokenizer: Path, tokens: Path) -> None:
     found, rows = measure(spec(), CausalLM(model_folder, tokens, trained_length=32))
+    of_type(found, Result)
     texts, _ = encoded_texts(corpus, tokenizer)
     nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
     assert scores["bits_per_byte"] == pytest.approx(nats / log(2) / sum(len(text.encode()) for text in texts))
@@ -115,6 +117,7 @@ def test_words_are_what_white_space_separates_where_it_does(
 ) -> None:
     text = with_counts(tokens, tmp_path / "tokens", characters=characters, words=1000)
     found, rows = measure(spec(), CausalLM(model_folder, text, trained_length=32))
+    of_type(found, Result)
     nats, scores = sum(row["nats"] for row in rows), found["splits"]["valid"]
     expected = {"words": 1000, "words_from": "counted", "word_loss": nats / 1000, "word_perplexity": exp(nats / 1000)}
     assert nats / 1000 < 700
@@ -270,5 +273,6 @@ def test_windows_default_to_the_trained_length_and_keep_to_learned_positions(
 def test_a_limit_takes_whole_documents_and_says_nothing_per_byte(model_folder: Path, tokens: Path) -> None:
     subject = CausalLM(model_folder, tokens, trained_length=32)
     found, rows = measure(spec(max_tokens=1), subject)
+    of_type(found, Result)
     assert found["splits"]["valid"]["documents"] == len(rows) == 1
     assert found["splits"]["valid"]["bits_per_byte"] is None

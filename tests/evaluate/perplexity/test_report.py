@@ -1,9 +1,12 @@
+from math import exp
 from pathlib import Path
 
 import pytest
 from example_study import draw_plots, example_study, page_of
+from support import of_type
 
 from seedbed.evaluate.perplexity.report import exponential
+from seedbed.evaluate.perplexity.result import Result
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
 from seedbed.report.table import study_table
@@ -13,12 +16,9 @@ PLOT = {"kind": "perplexity", "evaluation": "measured"}
 
 def of_words(loss: float | None, words_from: str | None) -> dict:
     """A result of one split, with words or without."""
-    scores = {"perplexity": 20.0, "loss": 3.0, "unigram_loss": 4.0, "bits_per_byte": 1.5, "tokens": 999}
-    return {
-        "window": 32,
-        "stride": 16,
-        "splits": {"test": {**scores, "word_loss": loss, "words_from": words_from}},
-    }
+    scores = {"perplexity": 20.0, "loss": 3.0, "unigram_loss": 4.0, "bits_per_byte": 1.5, "tokens": 999, "documents": 9}
+    words = {"words": loss and 99, "words_from": words_from, "word_loss": loss, "word_perplexity": loss and exp(loss)}
+    return of_type({"window": 32, "stride": 16, "splits": {"test": scores | words}}, Result)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from safetensors.torch import load_file
-from support import learned_icae, saved_model
+from support import learned_icae, of_type, saved_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from seedbed.config.fields import dump
@@ -26,6 +26,7 @@ from seedbed.evaluate.job import measured, subject_of
 from seedbed.evaluate.reconstruction import measure as reconstruction
 from seedbed.evaluate.reconstruction.config import Reconstruction
 from seedbed.evaluate.reconstruction.measure import bleu, compared, decoded, measure, windows
+from seedbed.evaluate.reconstruction.result import Result
 from seedbed.files import read_json, sha256, write_json
 from seedbed.objectives.icae.geometry import AE, LM, Geometry
 from seedbed.objectives.icae.layouts import decoder_positions, encoder_positions, first_decoded
@@ -192,6 +193,7 @@ def assert_rows(rows: list[dict], plain: Plain, texts: np.ndarray, length: int =
 def test_rows_are_those_of_one_sample_at_a_time(subject: Callable, held_out: Callable, changes: dict) -> None:
     made = subject(**changes)
     result, rows = measure(spec(), made)
+    of_type(result, Result)
     assert_rows(rows, Plain(made), held_out())
     assert len({row["ae_loss_memory"] for row in rows}) == 7
     (setting,) = result["settings"]
@@ -337,6 +339,7 @@ def test_fewer_contexts_than_samples_are_counted(subject: Callable, contexts: Pa
     there = Contexts(contexts, "held_out", 300, 8, seed=0).per_epoch
     assert there < 30
     result, rows = measure(spec(samples=30, lengths=[300], texts=["held-out", "patterned", "random"]), made)
+    of_type(result, Result)
     assert [one["samples"] for one in result["settings"]] == [there, there, 30]
     assert len(rows) == 2 * there + 30
 
@@ -424,6 +427,7 @@ def test_bleu_is_over_tokens_and_all_texts_together() -> None:
 
 def test_nothing_need_be_written(subject: Callable) -> None:
     result, rows = measure(spec(generated=0), subject())
+    of_type(result, Result)
     (setting,) = result["settings"]
     assert (setting["generated"], setting["bleu"], setting["exact"], setting["shown"]) == (0, None, None, [])
     assert {row["exact"] for row in rows} == {""}
@@ -474,6 +478,7 @@ def test_a_few_are_shown(
     with_writer(monkeypatch, lambda ids: [*ids[:12], *ids[14:]])
     made = subject()
     result, _ = measure(spec(generated=generated, shown=shown), made)
+    of_type(result, Result)
     found = result["settings"][0]["shown"]
     assert len(found) == expected
     decode = made.compressor.tokenizer.decode

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from example_study import RUNS, example_study, page_of
+from support import of_type
 
+from seedbed.evaluate.reconstruction.result import Result
 from seedbed.files import read_jsonl, write_json, write_text
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
@@ -55,7 +57,7 @@ def icae(tmp_path: Path) -> Callable[..., StudyResults]:
 
     def made(*results: dict) -> StudyResults:
         for run, result in zip(RUNS, results, strict=True):
-            write_json(study.results / "evaluations" / run / "measured.json", result)
+            write_json(study.results / "evaluations" / run / "measured.json", of_type(result, Result))
         return study
 
     return made
@@ -68,8 +70,8 @@ def lines_of(axes, dotted: bool = False) -> list[tuple[list[float], list[float]]
 
 
 def test_the_reconstruction_plot_shows_both_curves_and_the_loss_without_memory(icae: Callable) -> None:
-    none = {"memory": {"loss": 1.0, "accuracy": 0.5}, "none": {"loss": 7.0, "accuracy": 0.0}}
-    other = setting(ae=none)
+    losses = {"memory": 1.0, "none": 7.0, "other": 8.0}
+    other = setting(ae={view: {"loss": loss, "accuracy": 0.5} for view, loss in losses.items()})
     study = icae(reconstruction(setting()), reconstruction(other))
     losses, accuracies = draw(study, CURVES[0]).axes
     assert lines_of(losses) == [([1, 4], [9.0, 5.0]), ([1, 4], [9.0, 4.0])]

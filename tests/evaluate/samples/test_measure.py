@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import saved_model
+from support import of_type, saved_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -14,6 +14,7 @@ from seedbed.errors import SeedbedError
 from seedbed.evaluate.job import measured
 from seedbed.evaluate.samples.config import Samples
 from seedbed.evaluate.samples.measure import FIGURES, measure
+from seedbed.evaluate.samples.result import Result
 from seedbed.files import read_json, sha256, sha256_of, write_json
 from seedbed.objectives.lm.subject import CausalLM
 
@@ -67,6 +68,7 @@ def test_a_prompt_follows_what_the_model_saw_at_the_start_of_a_text(
 
 def test_every_prompt_is_continued_with_every_setting(model_folder: Path, tokens: Path) -> None:
     result, rows = measure(spec(decoding=["greedy", SAMPLED, {}]), CausalLM(model_folder, tokens, 32))
+    of_type(result, Result)
     labels = ["greedy", "temperature 0.8, top-p 0.95, seed 3", "temperature 1.0, top-p 1.0, seed 0"]
     assert [setting["label"] for setting in result["settings"]] == labels
     assert [setting["decoding"] for setting in result["settings"]] == spec(decoding=["greedy", SAMPLED, {}])["decoding"]
@@ -119,6 +121,7 @@ def test_means_are_of_the_samples_that_have_a_figure(model_folder: Path, tokens:
     assert {figure: setting[figure] for figure in FIGURES} == pytest.approx(expected)
     silent = Scripted(model_folder, tokens, 32)
     result, _ = measure(SPEC, silent)
+    of_type(result, Result)
     assert [result["settings"][0][figure] for figure in FIGURES] == [None] * 4
 
 
