@@ -70,10 +70,10 @@ def divide(spec: dict, corpus: Path, processes: int) -> tuple[dict[str, list[tup
     in_train = sum(count["long"] for (split, _), count in zip(sources, counted, strict=True) if split == "train")
     check_enough(spec, corpus, counted, in_train)
     parts, held_out_from = {"train": [], "held_out": []}, dict.fromkeys(HELD_OUT_FROM, 0)
-    left = spec["held_out"]
+    remaining = spec["held_out"]
     for (split, shard), count in zip(sources, counted, strict=True):
-        held = min(left, count["long"])
-        left -= held
+        held = min(remaining, count["long"])
+        remaining -= held
         held_out_from[split] += held
         if held:
             parts["held_out"].append((shard, 0, held))

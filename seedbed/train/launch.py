@@ -31,7 +31,7 @@ def pretrain(job: Job, command: list[str]) -> None:
         if job.final.exists():
             job.report(f"{job.name}: already trained; its files are published again")
         else:
-            launch(replace(job, execution=fitted(job)), command)
+            launch(replace(job, execution=placed(job)), command)
         publish(job)
 
 
@@ -48,7 +48,7 @@ def locked(job: Job) -> Iterator[None]:
         yield
 
 
-def fitted(job: Job) -> Execution:
+def placed(job: Job) -> Execution:
     """The execution of a job, with the number of processes that suits the devices of this machine.
 
     Raises SeedbedError when there are too few devices, or when ZeRO cannot shard this optimizer.

@@ -41,8 +41,8 @@ def build_optimizer(model: torch.nn.Module, spec: dict) -> torch.optim.Optimizer
 
     def groups(parameters: list[Parameter], **settings: object) -> list[dict]:
         decayed, plain = partitioned(parameters, decays)
-        made = [(decayed, spec["weight_decay"]), (plain, 0.0)]
-        return [{"params": params, "weight_decay": decay, **settings} for params, decay in made if params]
+        pairs = [(decayed, spec["weight_decay"]), (plain, 0.0)]
+        return [{"params": params, "weight_decay": decay, **settings} for params, decay in pairs if params]
 
     match spec["name"]:
         case "adamw":

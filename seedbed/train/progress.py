@@ -41,11 +41,11 @@ class Progress:
 
         After a spike, `watch` replaces that of the manifest.
         """
-        made = cls(manifest.get("step", 0), seconds=manifest.get("seconds", 0.0))
-        made.begun = manifest.get("begun", 0) if own else made.step
-        made.watch = watch or manifest.get("watch") or made.watch
-        made.plateau = manifest.get("plateau") or made.plateau
-        return made
+        progress = cls(manifest.get("step", 0), seconds=manifest.get("seconds", 0.0))
+        progress.begun = manifest.get("begun", 0) if own else progress.step
+        progress.watch = watch or manifest.get("watch") or progress.watch
+        progress.plateau = manifest.get("plateau") or progress.plateau
+        return progress
 
     def count_from_now(self) -> None:
         """Leave out the time since the last count."""

@@ -37,10 +37,10 @@ def save_model(job: Job, result: Result, objective: Objective, engine: Engine) -
     if main_process:
         with replacing(job.final) as final:
             objective.export(final / "model", job.out / "model", weights)
-            made = summary(job, result, peaks)
-            write_json(final / "summary.json", made)
+            totals = summary(job, result, peaks)
+            write_json(final / "summary.json", totals)
             write_json(final / "run.json", provenance(job, result, objective))
-            card = model_card(job, made, objective.card())
+            card = model_card(job, totals, objective.card())
             (final / "model" / "README.md").write_text(card, encoding="utf-8")
     dist.barrier()
 

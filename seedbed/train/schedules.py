@@ -69,8 +69,8 @@ def fall(shape: str, done: float, floor: float) -> float:
     """From exactly 1 at `done` 0 to `floor` at `done` 1; `exponential` needs a floor above 0."""
     if shape == "exponential":
         return floor**done
-    left = {"linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2, "sqrt": 1 - sqrt(done)}[shape]
-    return floor + (1 - floor) * left
+    remaining = {"linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2, "sqrt": 1 - sqrt(done)}[shape]
+    return floor + (1 - floor) * remaining
 
 
 # --- what runs of different length share ------------------------------------------------------------------------------

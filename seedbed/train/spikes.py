@@ -42,10 +42,10 @@ def way_back(spec: dict, step: int) -> int:
     return (step - 1) // spec["every"] * spec["every"]
 
 
-def after_rollback(state: dict, spike: dict, kept: dict) -> dict:
-    """The state to continue with: `kept`, that of the checkpoint, with the spikes of `state` and this one.
+def after_rollback(state: dict, spike: dict, saved: dict) -> dict:
+    """The state to continue with: `saved`, that of the checkpoint, with the spikes of `state` and this one.
 
     `spike` has step, loss, limit and back_to; the batches read between are skipped from now on.
     """
     lost = spike["step"] - spike["back_to"]
-    return kept | {"skipped": state["skipped"] + lost, "met": [*state["met"], spike | {"skipped": lost}]}
+    return saved | {"skipped": state["skipped"] + lost, "met": [*state["met"], spike | {"skipped": lost}]}

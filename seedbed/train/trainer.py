@@ -321,9 +321,9 @@ class Trainer:
         checkpoint = self.roll_back(spikes.way_back(spec, step))
         back_to = checkpoint.step if checkpoint else 0
         spike = {"step": step, "loss": loss if isfinite(loss) else None, "limit": limit, "back_to": back_to}
-        kept = checkpoint.manifest["watch"] if checkpoint else spikes.watch_start()
+        saved = checkpoint.manifest["watch"] if checkpoint else spikes.watch_start()
         self.job.report(f"{message}: rolling back to step {back_to} and skipping {step - back_to} batches")
-        raise RolledBack(checkpoint, spikes.after_rollback(progress.watch, spike, kept))
+        raise RolledBack(checkpoint, spikes.after_rollback(progress.watch, spike, saved))
 
     def roll_back(self, step: int) -> Checkpoint | None:
         """Remove the checkpoints after `step`; return the last intact one up to it."""

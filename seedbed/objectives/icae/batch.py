@@ -99,26 +99,26 @@ def prompt(geometry: Geometry, sample: Sample, remembered: bool) -> dict:
     first = token_position + 1 if has_token or geometry.layout != "default" else token_position
     read = sample.decoded[:-1]
     begin = len(memory) + has_token
-    left = 0 if reconstructing else geometry.leave_tokens_for_lm
-    if begin + left == 0:
-        left = 1  # nothing precedes the first token
+    skipped = 0 if reconstructing else geometry.leave_tokens_for_lm
+    if begin + skipped == 0:
+        skipped = 1  # nothing precedes the first token
     return {
         "ids": np.concatenate([np.zeros(begin, np.int64), read]),
         "positions": [*memory, *([token_position] if has_token else []), *range(first, first + len(read))],
         "slots": np.arange(len(memory)),
         "special": [size if reconstructing else size + 1] if has_token else [],
         "special_at": np.arange(len(memory), begin),
-        "targets": sample.decoded[left:],
-        "predicted_from": np.arange(begin + left, begin + len(sample.decoded)) - 1,
+        "targets": sample.decoded[skipped:],
+        "predicted_from": np.arange(begin + skipped, begin + len(sample.decoded)) - 1,
     }
 
 
 def padded(rows: list) -> torch.Tensor:
     """Rows as one tensor [rows, longest] with zeros behind them."""
-    made = np.zeros((len(rows), max(map(len, rows))), np.result_type(*(np.asarray(row).dtype for row in rows)))
+    filled = np.zeros((len(rows), max(map(len, rows))), np.result_type(*(np.asarray(row).dtype for row in rows)))
     for number, row in enumerate(rows):
-        made[number, : len(row)] = row
-    return torch.from_numpy(made)
+        filled[number, : len(row)] = row
+    return torch.from_numpy(filled)
 
 
 def spread_out(places: list[np.ndarray], width: int) -> torch.Tensor:

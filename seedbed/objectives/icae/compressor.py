@@ -101,19 +101,19 @@ class Compressor:
         expected = len(batch.slots) // len(memory)
         if memory.shape[1] != expected:
             raise SeedbedError(f"a memory of {memory.shape[1]} vectors; a text of {length} tokens has {expected}")
-        cache, made = DynamicCache(), []
+        cache, generated = DynamicCache(), []
         hidden = self.model.decode(batch, memory.flatten(0, 1), cache)
         position = batch.decoder_positions[:, -1:]
         ended = torch.zeros(len(memory), dtype=torch.bool, device=self.device)
         for _ in range(length):
             ids = (hidden[:, -1] @ self.model.head.T).argmax(-1)
             ended |= ids == self.end
-            made.append(ids.masked_fill(ended, self.end))
+            generated.append(ids.masked_fill(ended, self.end))
             if ended.all():
                 break
             position = position + 1
             hidden = self.model.read(DECODER, self.model.embedded(DECODER, ids[:, None]), position, cache)
-        rows = torch.stack(made, 1).tolist()
+        rows = torch.stack(generated, 1).tolist()
         return [row[: row.index(self.end)] if self.end in row else row for row in rows]
 
     def asked(self, ids: np.ndarray) -> Sample:

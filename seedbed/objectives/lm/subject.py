@@ -222,8 +222,8 @@ class CausalLM:
                 settings |= {"temperature": sampling["temperature"], "top_p": sampling["top_p"], "top_k": 0}
             # The model's own would fill in whatever is not set: penalties, suppressed tokens, other EOS tokens.
             self.model.generation_config = GenerationConfig(**settings)
-            made = self.model.generate(inputs, self.model.generation_config, attention_mask=torch.ones_like(inputs))
-        return made[0, len(ids) :].tolist()
+            output = self.model.generate(inputs, self.model.generation_config, attention_mask=torch.ones_like(inputs))
+        return output[0, len(ids) :].tolist()
 
 
 def chooser(sampling: dict | None) -> Callable[[torch.Tensor], torch.Tensor]:
