@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from seedbed.config.fields import Name, Strict, by_key, dump, parse_count
-from seedbed.models.facts import Facts, facts_of
+from seedbed.models.facts import Facts
+from seedbed.models.lookup import facts_of
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,8 @@ from seedbed.config.run import Run
 from seedbed.config.study import Study
 from seedbed.errors import SeedbedError
 from seedbed.models.config import NewModel
-from seedbed.models.facts import Misfit, find
+from seedbed.models.facts import Misfit
+from seedbed.models.lookup import find
 from seedbed.models.presets import PRESETS
 
 

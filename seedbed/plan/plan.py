@@ -10,7 +10,8 @@ from seedbed.config.run import Init, Run
 from seedbed.data.config import ExternalTokenizer, Tokenizer
 from seedbed.files import read_json
 from seedbed.models.config import ExternalModel
-from seedbed.models.facts import Facts, Misfit, facts_of
+from seedbed.models.facts import Facts, Misfit
+from seedbed.models.lookup import facts_of
 from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
 from seedbed.plan.trunks import Trunk, grow, trunk_at

@@ -11,7 +11,7 @@ from support import ROOT, changed, default_config, first_study
 
 from seedbed.config.load import check
 from seedbed.errors import SeedbedError
-from seedbed.models import facts
+from seedbed.models import lookup
 from seedbed.models.causal_lm import new_model
 from seedbed.models.config import NewModel
 from seedbed.plan import Plan
@@ -157,7 +157,7 @@ import json, sys
 from seedbed.config.load import check
 from seedbed.plan import Plan
 from seedbed.plan.forecast import forecast
-from seedbed.models import facts
+from seedbed.models import lookup
 plan = Plan(check(json.loads(sys.argv[1])))
 forecast(plan)
 asked = [name for name in ("torch", "transformers") if name in sys.modules]
@@ -177,26 +177,26 @@ def test_a_plan_loads_no_torch_whether_facts_are_known_or_not(tmp_path: Path) ->
     assert planned(raw) == [[], blocks]
     assert not (tmp_path / "results").exists()
     # What is kept is taken as it is.
-    facts.find([NewModel(**FIRST["models"]["tiny"]).model_dump(mode="json")])
+    lookup.find([NewModel(**FIRST["models"]["tiny"]).model_dump(mode="json")])
     (tmp_path / "results").mkdir()
-    facts.keep(tmp_path / "results")
-    path = tmp_path / "results" / facts.PLACE
+    lookup.keep(tmp_path / "results")
+    path = tmp_path / "results" / lookup.PLACE
     path.write_text(path.read_text().replace(f'"blocks": {blocks}', '"blocks": 12345'))
     assert planned(raw) == [[], 12345]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 3}', '{"a": {"blocks": 3}}'])
 def test_damaged_facts_are_found_again(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "FOUND", {})
-    path = tmp_path / facts.PLACE
+    monkeypatch.setattr(lookup, "FOUND", {})
+    path = tmp_path / lookup.PLACE
     path.parent.mkdir()
     path.write_text(text)
     asked = NewModel(**LLAMA).model_dump(mode="json")
-    facts.find([asked], tmp_path)
-    assert facts.kept(path) == {facts.checksum(asked): facts.FOUND[facts.checksum(asked)]}
+    lookup.find([asked], tmp_path)
+    assert lookup.kept(path) == {lookup.checksum(asked): lookup.FOUND[lookup.checksum(asked)]}
 
 
 def test_facts_are_of_one_version_of_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = facts.checksum(LLAMA)
-    monkeypatch.setattr(facts, "transformers_version", lambda: "6.0.0")
-    assert facts.checksum(LLAMA) != before
+    before = lookup.checksum(LLAMA)
+    monkeypatch.setattr(lookup, "transformers_version", lambda: "6.0.0")
+    assert lookup.checksum(LLAMA) != before

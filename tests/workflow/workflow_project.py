@@ -13,7 +13,7 @@ import yaml
 from forked import start_snakemake
 from support import ROOT
 
-from seedbed.models import facts
+from seedbed.models import lookup
 
 PARTS = ("Snakefile", "workflow", "scripts", "seedbed", "profiles", "envs", "config.yaml")
 
@@ -126,5 +126,5 @@ def make_project(folder: Path, text_file: Path) -> Project:
     project.write()
     # What any plan finds first, and a process of its own takes seconds for.
     (folder / "results").mkdir()
-    facts.find([{"key_norm": False} | model for model in CONFIG["models"].values()], folder / "results")
+    lookup.find([{"key_norm": False} | model for model in CONFIG["models"].values()], folder / "results")
     return project

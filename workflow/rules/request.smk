@@ -5,7 +5,7 @@ from datetime import datetime
 
 from resources import check_resources
 from seedbed.files import hold_lock
-from seedbed.models import facts
+from seedbed.models import lookup
 from snakemake.logging import logger
 from terminal import duration, take_terminal
 
@@ -20,7 +20,7 @@ onstart:
     global LOCK  # held as long as the process lives
     with mistakes_told():
         LOCK = hold_lock(RESULTS)
-    facts.keep(Path(RESULTS))
+    lookup.keep(Path(RESULTS))
 
 
 onsuccess:
