@@ -1,6 +1,6 @@
 """The forgetting curve against a loop of single forwards: python benchmarks/forgetting.py
 
-An untrained Llama of about 11 M parameters with the vocabulary of the field log, 32 000, copies random tokens. The loop
+An untrained Llama of about 11 M parameters with a vocabulary of 32 000 copies random tokens. The loop
 gives transformers one prompt at a time and compares what it finds likeliest; ours are the same prompts. Ratios are of
 the loop's time to ours, the median of several rounds; both have to find the same.
 """

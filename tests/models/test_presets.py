@@ -8,7 +8,7 @@ from seedbed.plan import Plan
 
 DEFAULT = first_study()
 
-# Millions of weights with a vocabulary: of the literature, or of the field logs where their arithmetic is known.
+# Millions of weights with a vocabulary: of the literature, or counted by hand.
 KNOWN = [
     ("gpt2-124m", 50257, 124.4),
     ("gpt2-355m", 50257, 354.8),
