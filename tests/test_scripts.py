@@ -62,3 +62,20 @@ def test_a_missing_input_is_one_line(tmp_path: Path) -> None:
     done = run("scripts/build_tokens.py", "--corpus", "absent", "--tokenizer", "absent", "--out", str(tmp_path / "out"))
     assert done.returncode == 1
     assert done.stderr == "error: absent/tokenizer.json: no such file\n"
+
+
+def test_a_source_that_is_not_downloaded_yet_is_one_line(tmp_path: Path) -> None:
+    done = run("scripts/build_corpus.py", "--corpus", "news", "--out", str(tmp_path / "news"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: corpus news: its source is downloaded first: give FILE of `python scripts/dow")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_empty_split_is_told_with_its_key_and_share(text_file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text(f"corpora: {{own: {{source: {{files: {text_file}}}, split: {{valid: 0.00001}}}}}}\n")
+    done = run("scripts/build_corpus.py", "--corpus", "own", "--config", str(config), "--out", str(tmp_path / "own"))
+    assert done.stderr.splitlines() == [
+        "error: corpora.own.split.valid: the valid split got none of 300 documents; "
+        "its share is 1e-05: raise it or use a larger corpus"
+    ]

@@ -1,8 +1,7 @@
 # From a source of text to token shards.
 #
 # Takes: a wheel, a URL, local files or a hub dataset (config `corpora`).
-# Gives: corpora/<corpus>/{documents/,stats.json}, tokens/<corpus>/<tokenizer>/{shards/,index.json}, and long documents in
-#        the same form as contexts/<contexts>/<tokenizer>/ (config `contexts`).
+# Gives: corpora/<corpus>/{documents/,stats.json}, tokens/<corpus>/<tokenizer>/{shards/,index.json}.
 
 
 def downloaded(wildcards):
@@ -25,12 +24,6 @@ def download_spec(wildcards):
     by_file = {source.file_name: source for source in sources}
     source = by_file[known("download", wildcards.file, by_file)]
     return canonical_json({"source": source.model_dump(mode="json", exclude={"member"})})
-
-
-def corpus_of_contexts(wildcards):
-    """Statistics of the corpus that contexts are taken from; controls have none."""
-    corpus = getattr(PLAN.config.contexts[named("contexts", wildcards)], "corpus", None)
-    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
 
 
 rule download:
@@ -104,37 +97,6 @@ rule build_tokens:
     shell:
         "python {input.script}"
         " --corpus $(dirname {input.corpus:q})"
-        " --tokenizer $(dirname {input.tokenizer:q})"
-        " --out $(dirname {output.index:q})"
-        " --processes {threads}"
-        " --log {log:q}"
-
-
-rule build_contexts:
-    input:
-        script=ancient(code("scripts/build_contexts.py")),
-        corpus=corpus_of_contexts,
-        tokenizer=f"{RESULTS}/tokenizers/{{tokenizer}}/tokenizer.json",
-    output:
-        shards=directory(f"{RESULTS}/contexts/{{contexts}}/{{tokenizer}}/shards"),
-        index=f"{RESULTS}/contexts/{{contexts}}/{{tokenizer}}/index.json",
-    log:
-        f"{RESULTS}/logs/build_contexts/{{contexts}}/{{tokenizer}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/build_contexts/{{contexts}}/{{tokenizer}}.tsv"
-    conda:
-        "../../envs/seedbed.yaml"
-    threads: 16
-    params:
-        spec=spec("contexts"),
-        corpus=lambda wildcards, input: (f"--corpus {os.path.dirname(input.corpus)}" if input.corpus else ""),
-    message:
-        "Preparing the contexts {wildcards.contexts} with the tokenizer {wildcards.tokenizer}"
-    shell:
-        "python {input.script}"
-        " --contexts {wildcards.contexts:q}"
-        " --spec {params.spec:q}"
-        " {params.corpus}"
         " --tokenizer $(dirname {input.tokenizer:q})"
         " --out $(dirname {output.index:q})"
         " --processes {threads}"

@@ -2,8 +2,6 @@
 #
 # Takes: a run, or an external model, with the tokens to measure it on (config `evaluations`, `models`).
 # Gives: evaluations/<run or model>/<evaluation>.json with the figures and .tsv with the rows behind them.
-#        models/<model>/: the files of an external model.
-#        contamination/<evaluation>/<corpus>.json: which questions occur in a training corpus.
 
 from seedbed.evaluate.job import modules_of
 
@@ -47,72 +45,6 @@ def evaluation_files(wildcards):
     """The local files that an evaluation reads, such as its questions."""
     files = PLAN.config.evaluations[named("evaluation", wildcards)].files()
     return watched(f"evaluations.{wildcards.evaluation}", files) if files else []
-
-
-def question_files(wildcards):
-    """The local files with the questions that are looked for in a corpus."""
-    having = [name for name, evaluation in PLAN.config.evaluations.items() if hasattr(evaluation, "source")]
-    known("evaluation with questions", wildcards.evaluation, having)
-    return evaluation_files(wildcards)
-
-
-def model_files(wildcards):
-    """The files of a model that is taken from a directory."""
-    return files_in(PLAN.external[named("model", wildcards)].from_)
-
-
-rule fetch_model:
-    input:
-        script=code("scripts/fetch_model.py"),
-        files=model_files,
-    output:
-        model=directory(f"{RESULTS}/models/{{model}}"),
-    log:
-        f"{RESULTS}/logs/fetch_model/{{model}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/fetch_model/{{model}}.tsv"
-    conda:
-        "../../envs/seedbed.yaml"
-    params:
-        spec=spec("model"),
-    message:
-        "Fetching {wildcards.model}"
-    shell:
-        "python {input.script}"
-        " --model {wildcards.model:q}"
-        " --spec {params.spec:q}"
-        " --out {output.model:q}"
-        " --log {log:q}"
-
-
-rule find_contamination:
-    input:
-        script=code("scripts/find_contamination.py"),
-        code=code_of("seedbed.evaluate.cmmlu.contamination"),
-        files=question_files,
-        corpus=f"{RESULTS}/corpora/{{corpus}}/stats.json",
-    output:
-        json=f"{RESULTS}/contamination/{{evaluation}}/{{corpus}}.json",
-        tsv=f"{RESULTS}/contamination/{{evaluation}}/{{corpus}}.tsv",
-    log:
-        f"{RESULTS}/logs/find_contamination/{{evaluation}}/{{corpus}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/find_contamination/{{evaluation}}/{{corpus}}.tsv"
-    conda:
-        "../../envs/seedbed.yaml"
-    threads: 16
-    params:
-        spec=lambda wildcards: canonical_json(specs.contamination_spec(PLAN, wildcards.evaluation)),
-    message:
-        "Looking for the questions of {wildcards.evaluation} in the corpus {wildcards.corpus}"
-    shell:
-        "python {input.script}"
-        " --evaluation {wildcards.evaluation:q}"
-        " --spec {params.spec:q}"
-        " --corpus $(dirname {input.corpus:q})"
-        " --out {output.json:q}"
-        " --processes {threads}"
-        " --log {log:q}"
 
 
 rule evaluate:

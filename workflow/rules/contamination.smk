@@ -1,0 +1,41 @@
+# Test questions in training corpora; which there are depends on no model.
+#
+# Takes: questions and a built corpus (config `evaluations`).
+# Gives: contamination/<evaluation>/<corpus>.json with the questions that occur there, and .tsv with where.
+
+
+def question_files(wildcards):
+    """The local files with the questions that are looked for in a corpus."""
+    having = [name for name, evaluation in PLAN.config.evaluations.items() if hasattr(evaluation, "source")]
+    known("evaluation with questions", wildcards.evaluation, having)
+    return evaluation_files(wildcards)
+
+
+rule find_contamination:
+    input:
+        script=code("scripts/find_contamination.py"),
+        code=code_of("seedbed.evaluate.cmmlu.contamination"),
+        files=question_files,
+        corpus=f"{RESULTS}/corpora/{{corpus}}/stats.json",
+    output:
+        json=f"{RESULTS}/contamination/{{evaluation}}/{{corpus}}.json",
+        tsv=f"{RESULTS}/contamination/{{evaluation}}/{{corpus}}.tsv",
+    log:
+        f"{RESULTS}/logs/find_contamination/{{evaluation}}/{{corpus}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/find_contamination/{{evaluation}}/{{corpus}}.tsv"
+    conda:
+        "../../envs/seedbed.yaml"
+    threads: 16
+    params:
+        spec=lambda wildcards: canonical_json(specs.contamination_spec(PLAN, wildcards.evaluation)),
+    message:
+        "Looking for the questions of {wildcards.evaluation} in the corpus {wildcards.corpus}"
+    shell:
+        "python {input.script}"
+        " --evaluation {wildcards.evaluation:q}"
+        " --spec {params.spec:q}"
+        " --corpus $(dirname {input.corpus:q})"
+        " --out {output.json:q}"
+        " --processes {threads}"
+        " --log {log:q}"

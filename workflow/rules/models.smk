@@ -1,0 +1,33 @@
+# Models that were trained elsewhere.
+#
+# Takes: a directory or a hub id (config `models`).
+# Gives: models/<model>/: the files of an external model.
+
+
+def model_files(wildcards):
+    """The files of a model that is taken from a directory."""
+    return files_in(PLAN.external[named("model", wildcards)].from_)
+
+
+rule fetch_model:
+    input:
+        script=code("scripts/fetch_model.py"),
+        files=model_files,
+    output:
+        model=directory(f"{RESULTS}/models/{{model}}"),
+    log:
+        f"{RESULTS}/logs/fetch_model/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fetch_model/{{model}}.tsv"
+    conda:
+        "../../envs/seedbed.yaml"
+    params:
+        spec=spec("model"),
+    message:
+        "Fetching {wildcards.model}"
+    shell:
+        "python {input.script}"
+        " --model {wildcards.model:q}"
+        " --spec {params.spec:q}"
+        " --out {output.model:q}"
+        " --log {log:q}"
