@@ -67,7 +67,9 @@ def test_a_missing_input_is_one_line(tmp_path: Path) -> None:
 def test_a_source_that_is_not_downloaded_yet_is_one_line(tmp_path: Path) -> None:
     done = run("scripts/build_corpus.py", "--corpus", "news", "--out", str(tmp_path / "news"))
     assert done.returncode == 1
-    assert done.stderr.startswith("error: corpus news: its source is downloaded first: give FILE of `python scripts/dow")
+    assert done.stderr.startswith(
+        "error: corpus news: its source is downloaded first: give FILE of `python scripts/dow"
+    )
     assert len(done.stderr.splitlines()) == 1
 
 
