@@ -12,7 +12,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 from transformers.initialization import no_init_weights
 
-from seedbed.models import recurrence
+from seedbed.models import predictions, recurrence
 from seedbed.models.causal_lm import linear_layers
 from seedbed.models.facts import Facts, Misfit, without_numbers
 from seedbed.models.families import config_class, config_of, learned_positions, position_field, refused
@@ -95,7 +95,9 @@ def check_architecture(model: torch.nn.Module) -> None:
     if any(getattr(part, "is_causal", True) is False for part in model.modules()):
         raise Misfit("family", f"attention of {family!r} is not causal; expected a decoder, such as llama or gpt2")
     if getattr(head, "bias", None) is not None:
-        raise Misfit("family", f"the output head of {family!r} has a bias, which training here does not know")
+        raise Misfit("family", f"the output head of {family!r} has a bias, which losses here do not know")
+    if problem := predictions.misfit(model):
+        raise Misfit(None, f"{family} {problem}")
 
 
 def main(read: Callable[[], str] = sys.stdin.read) -> None:

@@ -4,12 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm
 from seedbed.models.families import learned_positions
 
 LOOKED_AT = 8  # tokens
+SCALES = (
+    "scales, bounds or shifts its logits, which losses here do not know; expected fields without (such as "
+    "final_logit_softcapping: null, logit_scale: 1), or another family"
+)
+CHANGES = "changes its last hidden states before the output head; expected another family"
 
 
 @torch.no_grad()
@@ -30,14 +36,41 @@ def check_predictions(model: torch.nn.Module) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SeedbedError(f"model: {what} cannot read {length} tokens: {reason}") from None
     if not torch.equal(logits, seen["scores"]) or getattr(head, "bias", None) is not None:
-        raise SeedbedError(
-            f"model: {what} scales, bounds or shifts its logits, which losses here do not know; expected "
-            "fields without (such as final_logit_softcapping: null, logit_scale: 1, or another family)"
-        )
+        raise SeedbedError(f"model: {what} {SCALES}")
     if seen["hidden"].shape != hidden.shape or not near(seen["hidden"], hidden):
-        raise SeedbedError(f"model: {what} changes its last hidden states before the output head; expected one without")
+        raise SeedbedError(f"model: {what} {CHANGES}")
     if not near(hidden[:, :-1], other[:, :-1]):
         raise SeedbedError(f"model: {what} sees what it has to predict; expected a causal language model")
+
+
+class Hidden(BaseModelOutputWithPast):
+    """What a base model returns, and nothing else that a head might ask for."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def misfit(model: torch.nn.Module) -> str | None:
+    """What `check_predictions` will say of the way from hidden states to logits, of a model on the meta device.
+
+    Only that way is computed, with known hidden states and scores; None also where it cannot be gone alone.
+    """
+    base, head, read, seen = model.base_model, model.get_output_embeddings(), [], []
+    hidden = torch.linspace(-1, 1, 2 * model.config.hidden_size).view(1, 2, -1)
+    scores = torch.linspace(-100, 100, 2 * head.weight.shape[0]).view(1, 2, -1)
+    base.forward = lambda *inputs, **options: read.append(inputs) or Hidden(last_hidden_state=hidden)
+    head.forward = lambda states: seen.append(states) or scores
+    try:
+        logits = model(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=False).logits
+    except Exception:  # each modelling file has a way of its own
+        return None
+    finally:
+        del base.forward, head.forward
+    if not (read and seen):
+        return None
+    if seen[0].shape != hidden.shape or not near(seen[0], hidden):
+        return CHANGES
+    return None if torch.equal(logits, scores) else SCALES
 
 
 def near(one: torch.Tensor, other: torch.Tensor) -> bool:

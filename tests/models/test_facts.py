@@ -88,6 +88,7 @@ MISTAKES = [
     ({"num_hidden_layers": 0}, "num_hidden_layers: expected a number of at least 1; found 0"),
     ({"hidden_act": "silly"}, "models.tiny.hidden_act: found 'silly', which transformers does not know"),
     ({"initializer_range": 3}, "models.tiny.initializer_range: Value must be greater or equal to 0.0"),
+    ({"family": "gemma2", "num_key_value_heads": 4}, "models.tiny: gemma2 scales, bounds or shifts its logits"),
     ({"vocab_size": 300}, "models.tiny.vocab_size: is set by Seedbed"),
     ({"rope_theta": "far"}, "models.tiny.rope_theta: expected a number; found 'far'"),
     (

@@ -107,3 +107,14 @@ def test_looking_at_predictions_changes_nothing(model: dict) -> None:
     assert made.training and torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(weight, before[key]) for key, weight in made.state_dict().items())
     assert not made.get_output_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("key_norm", [False, True])
+def test_an_attention_for_gpus_alone_is_looked_at_in_place_of_and_kept(key_norm: bool) -> None:
+    made = untrained(FAMILIES[6] | {"key_norm": key_norm})
+    made.set_attn_implementation("flex_attention")
+    before = made.config._attn_implementation
+    assert before == ("keynorm_flex_attention" if key_norm else "flex_attention")
+    check_predictions(made)
+    assert made.config._attn_implementation == before
+    assert not any("key_norm" in vars(module) for module in made.modules())
