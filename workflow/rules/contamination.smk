@@ -2,13 +2,7 @@
 #
 # Takes: questions and a built corpus (config `evaluations`).
 # Gives: contamination/<evaluation>/<corpus>.json with the questions that occur there, and .tsv with where.
-
-
-def question_files(wildcards):
-    """The local files with the questions that are looked for in a corpus."""
-    having = [name for name, evaluation in PLAN.config.evaluations.items() if hasattr(evaluation, "source")]
-    known("evaluation with questions", wildcards.evaluation, having)
-    return evaluation_files(wildcards)
+include: "../inputs/contamination.smk"
 
 
 rule find_contamination:

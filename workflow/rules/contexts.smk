@@ -2,12 +2,7 @@
 #
 # Takes: a built corpus, or nothing for a control, and a tokenizer (config `contexts`).
 # Gives: contexts/<contexts>/<tokenizer>/{shards/,index.json}.
-
-
-def corpus_of_contexts(wildcards):
-    """Statistics of the corpus that contexts are taken from; controls have none."""
-    corpus = getattr(PLAN.config.contexts[named("contexts", wildcards)], "corpus", None)
-    return f"{RESULTS}/corpora/{corpus}/stats.json" if corpus else []
+include: "../inputs/contexts.smk"
 
 
 rule build_contexts:

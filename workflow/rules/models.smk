@@ -2,11 +2,7 @@
 #
 # Takes: a directory or a hub id (config `models`).
 # Gives: models/<model>/: the files of an external model.
-
-
-def model_files(wildcards):
-    """The files of a model that is taken from a directory."""
-    return files_in(PLAN.external[named("model", wildcards)].from_)
+include: "../inputs/models.smk"
 
 
 rule fetch_model:
