@@ -21,6 +21,28 @@ from seedbed.data.sources import documents
 from seedbed.data.tokenizer import build_tokenizer
 from seedbed.data.tokens import build_tokens
 
+# Test files that look at one project, which takes a while to make: one process runs all of them. This goes by files,
+# because xdist's own groups are lost on pytest 9.2, which has no `_nodeid` to write them to.
+ONE_PROJECT = {
+    "test_chain.py": "finished_project",
+    "test_models.py": "finished_project",
+    "test_reruns.py": "finished_project",
+    "test_icae.py": "compressing",
+    "test_trunks.py": "wsd",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByProject(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return ONE_PROJECT.get(Path(file).name, nodeid) if "/workflow/" in file else nodeid
+
+    return ByProject(config, log)
+
 
 @pytest.fixture(scope="session")
 def texts() -> list[str]:

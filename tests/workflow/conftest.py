@@ -3,22 +3,11 @@ from pathlib import Path
 import pytest
 from workflow_project import Project, make_project
 
-PROJECTS = ("finished_project", "compressing", "wsd")  # fixtures that take a while to make, the longest first
 
-
-@pytest.hookimpl(tryfirst=True)  # xdist looks at the marks in a hook of its own
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of tests side by side, have one process run all of such a project, and begin with those."""
-    if not getattr(config.option, "loadgroup", False):  # xdist sets it in each of its processes
-        return
-
-    def place(item: pytest.Item) -> int:
-        return min((PROJECTS.index(name) for name in PROJECTS if name in item.fixturenames), default=len(PROJECTS))
-
-    for item in items:
-        if place(item) < len(PROJECTS):
-            item.add_marker(pytest.mark.xdist_group(PROJECTS[place(item)]))
-    items.sort(key=place)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with these, which take longest: tests side by side then end together."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.is_relative_to(here))
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,14 @@ Jobs are started by Snakemake itself, which finds another `python`: one that has
 Seedbed from the project that they run in. Some tests start both as users do (`Project.command`).
 """
 
+import atexit
 import gc
 import json
 import multiprocessing
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -48,6 +50,7 @@ sys.exit(code)
 def python() -> Path:
     """A command that runs scripts in forks of a process of this one's."""
     folder = Path(tempfile.mkdtemp(prefix="seedbed-"))
+    atexit.register(shutil.rmtree, folder)
     server, command = folder / "socket", folder / "python"
     command.write_text(PYTHON.format(python=sys.executable, server=str(server)))
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
