@@ -1,5 +1,6 @@
 """Byte-level BPE trained on a corpus, or an external tokenizer; either way a directory that transformers loads."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         vocab_size=vocab_size,
         special_tokens=[PAD, BOS, EOS],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
+        show_progress=sys.stderr.isatty(),
     )
     tokenizer.train_from_iterator(batched(texts, 1000), trainer)
     if tokenizer.get_vocab_size() < vocab_size:
