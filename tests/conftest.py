@@ -27,6 +27,8 @@ ONE_PROJECT = {
     "test_chain.py": "finished_project",
     "test_models.py": "finished_project",
     "test_reruns.py": "finished_project",
+    "test_targets.py": "finished_project",
+    "test_terminal.py": "finished_project",
     "test_icae.py": "compressing",
     "test_trunks.py": "wsd",
 }
