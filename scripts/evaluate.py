@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from seedbed.cli import named_path, parser, reporting, spec_of
+from seedbed.cli import add_inputs, parser, reporting, spec_of
 
 
 def main() -> None:
@@ -10,14 +10,7 @@ def main() -> None:
     subject = arguments.add_mutually_exclusive_group(required=True)
     subject.add_argument("--run", type=Path, help="directory of a finished run")
     subject.add_argument("--model", type=Path, help="a transformers directory, in place of a run")
-    arguments.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=named_path,
-        metavar="NAME=PATH",
-        help="a file that the evaluation reads, such as tokens=tokens/news/news-4k/index.json; one name may come again",
-    )
+    add_inputs(arguments, "a name may come again")
     arguments.add_argument("--out", type=Path, required=True, help="the .json to write; a .tsv is written beside it")
     arguments.add_argument("--batch-tokens", type=int, default=0, help="tokens read at once; 0 chooses")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads")

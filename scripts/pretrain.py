@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from dataclasses import fields
 from pathlib import Path
 
-from seedbed.cli import named_path, parser, reporting, spec_of
+from seedbed.cli import add_inputs, parser, reporting, spec_of
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
 from seedbed.train.launch import pretrain
@@ -13,14 +13,10 @@ from seedbed.train.launch import pretrain
 
 def main() -> None:
     arguments = parser(__doc__, "run")
-    arguments.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=named_path,
-        metavar="NAME=PATH",
-        help="a file that the run reads, such as tokens=tokens/news/news-4k/index.json; init=DIRECTORY is a model or a "
-        "checkpoint to start from, trunk=DIRECTORY a checkpoint with the first updates of this very run",
+    add_inputs(
+        arguments,
+        "init=DIRECTORY is a model or a checkpoint to start from, "
+        "trunk=DIRECTORY a checkpoint with the first updates of this very run",
     )
     arguments.add_argument("--until", type=int, help="updates to stop after, as a trunk for others")
     arguments.add_argument("--out", type=Path, required=True, help="directory of the run")

@@ -28,6 +28,12 @@ def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser
     return made
 
 
+def add_inputs(arguments: argparse.ArgumentParser, others: str) -> None:
+    """Let `--input NAME=PATH` name the files that a stage reads; `others` says what else may be named."""
+    help = f"a file that is read, such as tokens=tokens/news/news-4k/index.json; {others}"
+    arguments.add_argument("--input", action="append", default=[], type=named_path, metavar="NAME=PATH", help=help)
+
+
 def named_path(text: str) -> tuple[str, Path]:
     """An input as an argument names it: `tokens=results/tokens/news/news-4k/index.json`."""
     name, equals, path = text.partition("=")

@@ -79,26 +79,6 @@ def spec(kind):
     return of
 
 
-def watched(where, files):
-    """Local files to watch for changes, while there are at most 1000 of them."""
-    with mistakes_told(where):
-        paths = local_files(files)
-    return [str(path) for path in paths] if len(paths) <= 1000 else []
-
-
-def files_in(folder):
-    """The files of a directory; a hub id has none."""
-    return [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()] if folder else []
-
-
-def named_inputs(wildcards, input):
-    """The options that name the inputs of a job, for those functions that return them by name."""
-    paths = [(name, path) for name, paths in input.items() for path in ([paths] if isinstance(paths, str) else paths)]
-    return " ".join(f"--input {name}={path}" for name, path in paths if name not in NOT_NAMED)
-
-
-NOT_NAMED = ("script", "code", "files", "model", "run")
-
 # Jobs use this interpreter and this source tree, also where the environment is not activated.
 os.environ.update(
     PATH=f"{os.path.dirname(sys.executable)}:{os.getenv('PATH', '')}",
@@ -107,6 +87,9 @@ os.environ.update(
 
 if workflow.output_settings.dryrun and workflow.is_main_process:
     print(forecast(PLAN), flush=True)
+
+
+include: "../inputs/common.smk"
 
 
 wildcard_constraints:
