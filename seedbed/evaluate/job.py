@@ -4,8 +4,9 @@ import csv
 import time
 from pathlib import Path
 
+from seedbed.errors import SeedbedError
 from seedbed.evaluate import EVALUATIONS
-from seedbed.files import replacing, write_json
+from seedbed.files import read_json, replacing, write_json
 from seedbed.objectives import OBJECTIVES
 from seedbed.registry import located
 
@@ -32,7 +33,15 @@ def evaluate(
 
 
 def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | None, batch_tokens: int):
-    """What an evaluation of this spec measures: the model of a run, or one where there is no run."""
+    """What an evaluation of this spec measures: the model of a run, or one where there is no run.
+
+    Raises SeedbedError where it is not for what the run leaves.
+    """
+    wanted = EVALUATIONS[spec["kind"]].subject
+    if run and (run / "run.json").exists():
+        found = OBJECTIVES[read_json(run / "run.json")["spec"]["objective"]].subject
+        if found != wanted:
+            raise SeedbedError(f"{run}: is of kind {found!r}; {spec['kind']} measures models of kind {wanted!r}")
     kind = located(subject_class(spec["kind"]))
     options = {"batch_tokens": batch_tokens, "precision": spec["precision"]}
     return kind.of_run(run, tokens, **options) if run else kind.of_model(model, tokens, **options)

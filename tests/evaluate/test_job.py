@@ -1,0 +1,24 @@
+"""A run is measured by evaluations for what it leaves, and by no others."""
+
+from pathlib import Path
+
+import pytest
+
+from seedbed.errors import SeedbedError
+from seedbed.evaluate.job import subject_of
+from seedbed.files import write_json
+
+SPEC = {"precision": "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind", "told"),
+    [
+        ("icae", "perplexity", "is of kind 'icae'; perplexity measures models of kind 'causal-lm'"),
+        ("lm", "reconstruction", "is of kind 'causal-lm'; reconstruction measures models of kind 'icae'"),
+    ],
+)
+def test_a_run_of_another_kind_is_one_line(tmp_path: Path, objective: str, kind: str, told: str) -> None:
+    write_json(tmp_path / "run.json", {"spec": {"objective": objective}})
+    with pytest.raises(SeedbedError, match=told):
+        subject_of(SPEC | {"kind": kind}, tmp_path, None, None, 0)
