@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere: from the hub or a directory to a transformers directory of our own."""
+"""External models: from the hub or a directory to a transformers directory of our own."""
 
 import os
 import shutil

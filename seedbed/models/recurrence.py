@@ -22,7 +22,7 @@ def rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
 class SegmentCache:
     """The last `size` keys and values of every layer, first in, first out; 0 keeps nothing.
 
-    One cache belongs to one batch: row i of a segment goes on from row i of the segment before.
+    One cache belongs to one batch: row i of a segment continues row i of the segment before.
     """
 
     def __init__(self, size: int) -> None:

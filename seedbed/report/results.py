@@ -20,7 +20,7 @@ class StudyResults:
 
     @property
     def subjects(self) -> list[str]:
-        """What is evaluated: the runs, and the models that were trained elsewhere."""
+        """What is evaluated: the runs, and the external models."""
         return self.runs + self.spec["models"]
 
     @cached_property

@@ -15,6 +15,7 @@ from seedbed.errors import SeedbedError
 TARGETS = {
     "run": ("results/runs/tiny2/summary.json", "no run is called 'tiny2'; did you mean 'tiny'?"),
     "corpus behind tokens": ("results/tokens/nws/small/index.json", "no corpus is called 'nws'; did you mean 'news'?"),
+    "study": ("results/studies/bach/table.tsv", "no study is called 'bach'; did you mean 'batch'?"),
     "evaluation of another kind": (
         "results/evaluations/tiny/reconstruction.json",
         "config: evaluations.reconstruction: ",  # and what seedbed/plan/check.py says

@@ -3,7 +3,7 @@
 
 def watched(where, files):
     """Local files to watch for changes, while there are at most 1000 of them."""
-    with mistakes_told(where):
+    with mistakes_reported(where):
         paths = local_files(files)
     return [str(path) for path in paths] if len(paths) <= 1000 else []
 

@@ -18,7 +18,7 @@ def evaluation_inputs(wildcards):
     """What an evaluation of a run or model reads besides it, by name."""
     evaluation = PLAN.config.evaluations[named("evaluation", wildcards)]
     known("run or model", wildcards.subject, [*PLAN.runs, *PLAN.external])
-    with mistakes_told():
+    with mistakes_reported():
         check_evaluation(PLAN, wildcards.evaluation, wildcards.subject)
     found = evaluation.inputs(wildcards.evaluation, wildcards.subject, PLAN)
     return {

@@ -28,12 +28,10 @@ def report_code(module, *parts):
     """An input function: the code that shows a study, and the reports of its kinds of evaluations with these parts."""
 
     def of(wildcards):
-        names = PLAN.config.studies[wildcards.study].evaluate
+        names = PLAN.config.studies[named("study", wildcards)].evaluate
         kinds = dict.fromkeys(PLAN.config.evaluations[name].kind for name in names)
-        try:
+        with mistakes_reported():
             files = [code(part_of(kind, part)) for kind in kinds for part in parts]
             return code_of(module, *map(report_module, kinds)) + files
-        except SeedbedError as error:
-            sys.exit(f"error: {error}")
 
     return of

@@ -20,7 +20,7 @@ from seedbed.plan.forecast import forecast
 
 
 @contextmanager
-def mistakes_told(where=None):
+def mistakes_reported(where=None):
     """End the workflow with one line at a mistake of the user."""
     try:
         yield
@@ -28,7 +28,7 @@ def mistakes_told(where=None):
         sys.exit(f"error: {f'{where}: ' if where else ''}{error}")
 
 
-with mistakes_told():
+with mistakes_reported():
     PLAN = Plan(check(config))
 
 RESULTS = PLAN.config.results.rstrip("/")
@@ -42,7 +42,7 @@ def code(path):
 
 def known(what, name, names):
     """A name that a target has; the workflow ends with one line where nothing is called so."""
-    with mistakes_told():
+    with mistakes_reported():
         if name not in names:
             raise SeedbedError(f"no {what} is called {name!r}{choices(name, names)}")
     return name
@@ -62,7 +62,7 @@ def custom_rules(path):
 
 def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
-    with mistakes_told():
+    with mistakes_reported():
         return [code(path) for path in sources(*modules)]
 
 

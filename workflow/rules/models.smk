@@ -1,4 +1,4 @@
-# Models that were trained elsewhere.
+# External models.
 #
 # Takes: a directory or a hub id (config `models`).
 # Gives: models/<model>/: the files of an external model.

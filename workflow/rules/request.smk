@@ -10,7 +10,7 @@ from snakemake.logging import logger
 from terminal import duration, take_terminal
 
 if workflow.is_main_process and workflow.modifier.is_main_snakefile():
-    with mistakes_told():
+    with mistakes_reported():
         check_resources(workflow.resource_settings, {one.name: one.resources for one in workflow.rules})
     take_terminal(workflow.output_settings, lambda: [*rules.all.input, *map(str, workflow.rules)])
 
@@ -18,7 +18,7 @@ if workflow.is_main_process and workflow.modifier.is_main_snakefile():
 # Snakemake's own lock outlives a killed process, so the profile turns it off; this one does not.
 onstart:
     global LOCK  # held as long as the process lives
-    with mistakes_told():
+    with mistakes_reported():
         LOCK = hold_lock(RESULTS)
     lookup.keep(Path(RESULTS))
 
