@@ -48,15 +48,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_objective_trains_and_is_measured(finished: Path) -> None:
     assert len(list((finished / "runs").iterdir())) == 2
-    summary, metrics = (
-        read_json(finished / "runs" / "line" / "summary.json"),
-        finished / "runs" / "line" / "metrics.jsonl",
-    )
+    run = finished / "runs" / "line"
+    summary, metrics = read_json(run / "summary.json"), read_jsonl(run / "metrics.jsonl")
     assert (summary["unit"], summary["samples"], summary["parameters"]) == ("samples", 40 * 64, 2)
-    losses = [line["loss"] for line in read_jsonl(metrics)]
+    losses = [line["loss"] for line in metrics]
     assert losses[-1] < losses[0] / 10
     assert abs(read_json(finished / "evaluations" / "line" / "slope.json")["slope"] - 2) < 0.5
-    assert read_jsonl(metrics)[-1]["samples"] == 40 * 64
+    assert metrics[-1]["samples"] == 40 * 64
 
 
 def test_the_report_shows_the_kinds(finished: Path) -> None:
