@@ -14,7 +14,7 @@ CPU_ACTIVATIONS = 2**18
 class Execution:
     """How a run is computed; not part of its identity."""
 
-    processes: int = 1  # 0: one per visible GPU that divides the batch, else one with all threads
+    processes: int = 1  # 0: as many visible GPUs as divide the batch, else one with all threads
     threads: int = 1
     micro_batch: int = 0  # samples per process at a time; 0: chosen automatically
     zero_stage: int = 0
