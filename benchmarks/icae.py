@@ -70,7 +70,7 @@ def write_data(folder: Path) -> None:
     spec = {"control": "random", "documents": 400, "tokens": LENGTH + CONTINUATION, "held_out": 10, "seed": 0}
     build_contexts(spec, None, folder / "tokenizer", folder / "contexts")
     torch.manual_seed(0)
-    new_model(MODEL, VOCABULARY, 2, LENGTH + SIZE, "sdpa").save_pretrained(folder / "base")
+    new_model({"key_norm": False} | MODEL, VOCABULARY, 2, LENGTH + SIZE, "sdpa").save_pretrained(folder / "base")
 
 
 def run_spec() -> dict:
@@ -144,6 +144,7 @@ def ours(data: Path, steps: int) -> dict:
     """The objective, in the micro-batches that are chosen for a CPU."""
     before = prepared()
     from seedbed.hardware import bf16_is_fast
+    from seedbed.objectives.icae.config import IcaeRun
     from seedbed.objectives.icae.objective import InContextAutoencoding
     from seedbed.train.execution import Execution, cpu_micro_batch
 
@@ -156,9 +157,9 @@ def ours(data: Path, steps: int) -> dict:
             "init": data / "base",
         },
     )
-    objective.settle("bf16" if bf16_is_fast() else "fp32")
+    objective.prepare("bf16" if bf16_is_fast() else "fp32")
     objective.loss_module.train()
-    size = cpu_micro_batch(spec, Execution(), MODEL["hidden_size"])
+    size = cpu_micro_batch(IcaeRun.unit(spec), Execution(), LENGTH, MODEL["hidden_size"])
 
     def step(number: int) -> None:
         for first in range(number * SAMPLES, (number + 1) * SAMPLES, size):
