@@ -45,7 +45,10 @@ def named_path(text: str) -> tuple[str, Path]:
 def spec_of(args: argparse.Namespace, kind: str) -> dict:
     """The spec that the arguments give, for example of `--run tiny`."""
     if args.spec:
-        return json.loads(args.spec)
+        try:
+            return json.loads(args.spec)
+        except json.JSONDecodeError as error:
+            raise SeedbedError(f"--spec: not valid JSON ({error})") from None
     # Only people come this way; the workflow has checked its configuration already.
     from seedbed.config.load import load
     from seedbed.errors import choices

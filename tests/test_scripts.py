@@ -81,3 +81,24 @@ def test_an_empty_split_is_told_with_its_key_and_share(text_file: Path, tmp_path
         "error: corpora.own.split.valid: the valid split got none of 300 documents; "
         "its share is 1e-05: raise it or use a larger corpus"
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            ["scripts/pretrain.py", "--run", "tiny"],
+            "input 'tokens' is missing; found none, expected --input",
+        ),
+        (["scripts/pretrain.py", "--run", "tiny", "--input", "tokens=absent"], "absent: no such file or directory"),
+        (["scripts/build_tokenizer.py", "--tokenizer", "news-4k"], "tokenizer: found no corpus to train it on"),
+        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "{a"], "--spec: not valid JSON"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_stage_lacks_is_one_line(command: list[str], told: str, tmp_path: Path) -> None:
+    done = run(*command, "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert line.startswith(f"error: {told}")
+    assert "Traceback" not in done.stderr

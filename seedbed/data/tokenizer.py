@@ -126,6 +126,8 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
     `spec` is a tokenizer of the configuration; `corpus` the directory of a built corpus, required to train one
     (an external one is measured on it if given).
     """
+    if corpus is None and "from" not in spec:
+        raise SeedbedError("tokenizer: found no corpus to train it on; expected --corpus with a built one")
     with replacing(target) as folder:
         stats = {}
         if "from" in spec:

@@ -4,6 +4,8 @@ from seedbed.registry import Registry
 
 EVALUATIONS = Registry(
     "seedbed.evaluations",
+    "seedbed.evaluate.contract:Evaluation",
+    "kind",
     {
         "perplexity": "seedbed.evaluate.perplexity.config:Perplexity",
         "forgetting": "seedbed.evaluate.forgetting.config:Forgetting",

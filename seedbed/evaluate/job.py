@@ -1,10 +1,11 @@
 """One evaluation: a run or a model is opened, measured, and what was found is written."""
 
 import csv
+import inspect
 import time
 from pathlib import Path
 
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, choices
 from seedbed.evaluate import EVALUATIONS
 from seedbed.files import read_json, replacing, write_json
 from seedbed.objectives import OBJECTIVES
@@ -61,6 +62,9 @@ def measured(name: str, spec: dict, subject, out: Path, **inputs: list[Path]) ->
     """Measure a subject that is open already."""
     started = time.perf_counter()
     measure = located(f"{EVALUATIONS.package(spec['kind'])}.measure:measure")
+    known = [name for name in inspect.signature(measure).parameters if name not in ("spec", "subject")]
+    for key in inputs.keys() - set(known):
+        raise SeedbedError(f"input {key!r}: {spec['kind']} reads none of this name{choices(key, ['tokens', *known])}")
     result, rows = measure(spec, subject, **inputs)
     found = {
         "evaluation": name,

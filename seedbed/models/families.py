@@ -66,6 +66,9 @@ def config_of(model: dict, vocabulary: int, eos: int, positions: int) -> PreTrai
     known = {field.name: field for field in fields(kind) if field.name not in COMMON | SET_HERE}
     check_keys(kind, known, given)
     given = {key: fitting(known[key], value) if key in known else float(value) for key, value in given.items()}
+    for key, value in given.items():
+        if DROPOUT.fullmatch(key) and isinstance(value, float) and not 0 <= value <= 1:
+            raise Misfit(key, f"found {value}, expected a share from 0 to 1")
     check_sizes(kind, given)
     if key_norm and family not in keynorm.FAMILIES:
         raise Misfit("key_norm", f"is there for {', '.join(keynorm.FAMILIES)}; found family {family!r}")

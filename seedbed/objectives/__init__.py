@@ -4,6 +4,8 @@ from seedbed.registry import Registry
 
 OBJECTIVES = Registry(
     "seedbed.objectives",
+    "seedbed.config.run:Run",
+    "objective",
     {
         "lm": "seedbed.objectives.lm.config:LanguageModelRun",
         "icae": "seedbed.objectives.icae.config:IcaeRun",

@@ -10,12 +10,21 @@ from functools import cached_property
 from pathlib import Path
 
 from seedbed.config.run import Run, Unit
+from seedbed.errors import SeedbedError
 from seedbed.files import sha256, sha256_of, weight_checksums
 from seedbed.objectives import OBJECTIVES
 from seedbed.train.execution import Execution
 from seedbed.train.schedules import common_spec
 
 MANIFEST = "manifest.json"  # a directory that has one is a checkpoint
+
+
+class Inputs(dict[str, Path]):
+    """Files that a run reads by name; raises SeedbedError for one that was not given."""
+
+    def __missing__(self, name: str) -> Path:
+        given = ", ".join(self) or "none"
+        raise SeedbedError(f"input {name!r} is missing; found {given}, expected --input {name}=PATH")
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ class Job:
 
 def checksum(path: Path) -> str:
     """Checksum of a file, a checkpoint, or a model, whose weights may be in several files."""
+    if not path.exists():
+        raise SeedbedError(f"{path}: no such file or directory")
     if path.is_file():
         return sha256(path)
     if (path / MANIFEST).exists():

@@ -29,7 +29,7 @@ from seedbed.train.agreement import Agreement
 from seedbed.train.checkpoints import Checkpoint, Saver
 from seedbed.train.engine import Engine
 from seedbed.train.execution import Batching, Execution, possible_micro_batches
-from seedbed.train.job import Job
+from seedbed.train.job import Inputs, Job
 from seedbed.train.memory import advice, estimate, out_of_memory_reported
 from seedbed.train.metrics import MetricsLog
 from seedbed.train.micro_batch import chosen_micro_batch
@@ -78,7 +78,7 @@ def new_objective(job: Job) -> Objective:
     """Build the objective of a job, identical on every rank."""
     torch.manual_seed(job.spec["seed"])
     left_out = {"trunk"} | ({"init"} if job.initial_checkpoint else set())  # loaded into the model later
-    inputs = {name: path for name, path in job.inputs.items() if name not in left_out}
+    inputs = Inputs({name: path for name, path in job.inputs.items() if name not in left_out})
     return located(job.kind.objective_class)(job.spec, inputs)
 
 

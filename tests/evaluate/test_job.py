@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seedbed.errors import SeedbedError
-from seedbed.evaluate.job import subject_of
+from seedbed.evaluate.job import measured, subject_of
 from seedbed.files import write_json
 
 SPEC = {"precision": "fp32"}
@@ -22,3 +22,8 @@ def test_a_run_of_another_kind_is_one_line(tmp_path: Path, objective: str, kind:
     write_json(tmp_path / "run.json", {"spec": {"objective": objective}})
     with pytest.raises(SeedbedError, match=told):
         subject_of(SPEC | {"kind": kind}, tmp_path, None, None, 0)
+
+
+def test_an_input_that_nobody_reads_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SeedbedError, match="input 'tokenz': samples reads none of this name; did you mean 'tokens'"):
+        measured("samples", SPEC | {"kind": "samples"}, None, tmp_path / "out.json", tokenz=[tmp_path])

@@ -84,8 +84,8 @@ def test_a_job_without_an_error_line_ends_with_the_end_of_its_log(tmp_path: Path
     assert why([str(log)]).splitlines()[-1] == "ValueError: bad"
     assert len(why([str(log)]).splitlines()) == module.TAIL
     log.write_text("")
-    assert why([str(log)]).startswith("error: it ended without a word")
-    assert why([str(tmp_path / "none"), str(log)]).startswith("error: it ended without a word")
+    assert why([str(log)]).startswith("error: killed, or ended without a message")
+    assert why([str(tmp_path / "none"), str(log)]).startswith("error: killed, or ended without a message")
 
 
 def test_a_success_takes_back_a_failure_that_was_retried() -> None:

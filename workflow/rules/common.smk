@@ -8,15 +8,7 @@ from pathlib import Path
 CODE = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(CODE))
 
-from seedbed.config.fields import dump
-from seedbed.config.load import check
-from seedbed.data.sources import local_files
 from seedbed.errors import SeedbedError, choices
-from seedbed.files import canonical_json
-from seedbed.imports import sources
-from seedbed.plan import Plan, specs
-from seedbed.plan.check import check_evaluation
-from seedbed.plan.forecast import forecast
 
 
 @contextmanager
@@ -28,7 +20,17 @@ def mistakes_reported(where=None):
         sys.exit(f"error: {f'{where}: ' if where else ''}{error}")
 
 
+# A kind of an installed package may be at fault.
 with mistakes_reported():
+    from seedbed.config.fields import dump
+    from seedbed.config.load import check
+    from seedbed.data.sources import local_files
+    from seedbed.files import canonical_json
+    from seedbed.imports import sources
+    from seedbed.plan import Plan, specs
+    from seedbed.plan.check import check_evaluation
+    from seedbed.plan.forecast import forecast
+
     PLAN = Plan(check(config))
 
 RESULTS = PLAN.config.results.rstrip("/")

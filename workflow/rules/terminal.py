@@ -119,7 +119,7 @@ def why(logs: list[str]) -> str:
         if errors := [line for line in text.splitlines() if line.startswith("error: ")]:
             return errors[-1]
     lines = "\n".join(texts).splitlines()[-TAIL:]
-    return "\n".join(lines) or f"error: it ended without a word, as what is killed does; its log {logs[0]} is empty"
+    return "\n".join(lines) or f"error: killed, or ended without a message (log {logs[0]}); the same command resumes it"
 
 
 def duration(seconds: float) -> str:
