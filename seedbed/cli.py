@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, choices
 
 
 def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser:
@@ -51,7 +51,6 @@ def spec_of(args: argparse.Namespace, kind: str) -> dict:
             raise SeedbedError(f"--spec: not valid JSON ({error})") from None
     # Only people come this way; the workflow has checked its configuration already.
     from seedbed.config.load import load
-    from seedbed.errors import choices
     from seedbed.plan import Plan
     from seedbed.plan.specs import SPECS
 

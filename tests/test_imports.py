@@ -1,6 +1,5 @@
 """Data flows downwards: imports form no circle, and nothing above an objective or an evaluation knows it by name."""
 
-import ast
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -13,7 +12,7 @@ from support import ROOT
 from seedbed.errors import SeedbedError
 from seedbed.evaluate import EVALUATIONS
 from seedbed.evaluate.job import modules_of, subject_class
-from seedbed.imports import PLUMBING, sources
+from seedbed.imports import PLUMBING, imported, sources
 from seedbed.report.kinds import report_module
 
 LIBRARY = ROOT / "seedbed"
@@ -28,26 +27,13 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in LIBRARY.rglob("*.py")}
 
 
-def is_for_types_only(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def imported(node: ast.AST) -> set[str]:
+def imported_by(module: str) -> set[str]:
     """The modules of the library that a module imports, anywhere but for its annotations."""
-    found = set()
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.ImportFrom):
-            names = {f"{child.module}.{name.name}" for name in child.names}
-            found |= names if names <= MODULES.keys() else names | {child.module}
-        elif isinstance(child, ast.Import):
-            found |= {name.name for name in child.names}
-        elif not is_for_types_only(child):
-            found |= imported(child)
-    return found & MODULES.keys()
+    return {name if name in MODULES else name.rpartition(".")[0] for name in imported(module)} & MODULES.keys()
 
 
 def test_imports_form_no_circle() -> None:
-    graph = {name: imported(ast.parse(path.read_text(encoding="utf-8"))) - {name} for name, path in MODULES.items()}
+    graph = {name: imported_by(name) - {name} for name in MODULES}
     assert list(TopologicalSorter(graph).static_order())  # CycleError names a circle
 
 
@@ -65,13 +51,11 @@ KINDS = [path.name for room in ("objectives", "evaluate") for path in (LIBRARY /
 
 @pytest.mark.parametrize("room", ["config", "data", "models", "train", "plan", "report"])
 def test_no_room_imports_a_kind(room: str) -> None:
-    for name, path in MODULES.items():
+    for name in MODULES:
         if name.startswith(f"seedbed.{room}"):
-            found = imported(ast.parse(path.read_text(encoding="utf-8")))
-            kinds = {
-                one for one in found if one.split(".")[1] in ("objectives", "evaluate") and len(one.split(".")) > 2
-            }
-            assert not {one for one in kinds if one.split(".")[2] in KINDS}, name
+            imports = [one.split(".")[1:] for one in imported_by(name)]
+            kinds = {parts[1] for parts in imports if parts[:1] in (["objectives"], ["evaluate"]) and parts[1:]}
+            assert not kinds & set(KINDS), name
 
 
 # --- what rules watch ------------------------------------------------------------------------------------------------

@@ -66,9 +66,7 @@ def config_of(model: dict, vocabulary: int, eos: int, positions: int) -> PreTrai
     known = {field.name: field for field in fields(kind) if field.name not in COMMON | SET_HERE}
     check_keys(kind, known, given)
     given = {key: fitting(known[key], value) if key in known else float(value) for key, value in given.items()}
-    for key, value in given.items():
-        if DROPOUT.fullmatch(key) and isinstance(value, float) and not 0 <= value <= 1:
-            raise Misfit(key, f"found {value}, expected a share from 0 to 1")
+    check_dropout(given)
     check_sizes(kind, given)
     if key_norm and family not in keynorm.FAMILIES:
         raise Misfit("key_norm", f"is there for {', '.join(keynorm.FAMILIES)}; found family {family!r}")
@@ -102,6 +100,12 @@ def check_keys(kind: type[PreTrainedConfig], known: dict[str, Field], given: dic
             raise Misfit(name, "missing")
     if not isinstance(given.get("rope_theta", 1), int | float):
         raise Misfit("rope_theta", f"expected a number; found {given['rope_theta']!r}")
+
+
+def check_dropout(given: dict) -> None:
+    for key, value in given.items():
+        if DROPOUT.fullmatch(key) and isinstance(value, float) and not 0 <= value <= 1:
+            raise Misfit(key, f"found {value}, expected a share from 0 to 1")
 
 
 def fitting(field: Field, value: Any) -> Any:

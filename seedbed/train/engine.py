@@ -74,7 +74,7 @@ class Engine:
                 self.module.backward(loss)
                 self.clip_gradients()
                 self.module.step()
-                loss_sum += loss.detach() / self.module.gradient_accumulation_steps()
+                loss_sum += loss.detach() / self.accumulation
 
     def clip_gradients(self) -> None:
         if self.clips_itself and self.module.is_gradient_accumulation_boundary():

@@ -86,6 +86,7 @@ MISTAKES = [
     ),
     ({"hidden_size": "wide"}, "models.tiny.hidden_size: expected int, got str (value: 'wide')"),
     ({"num_hidden_layers": 0}, "num_hidden_layers: expected a number of at least 1; found 0"),
+    ({"attention_dropout": 2}, "models.tiny.attention_dropout: found 2.0, expected a share from 0 to 1"),
     ({"hidden_act": "silly"}, "models.tiny.hidden_act: found 'silly', which transformers does not know"),
     ({"initializer_range": 3}, "models.tiny.initializer_range: Value must be greater or equal to 0.0"),
     ({"family": "gemma2", "num_key_value_heads": 4}, "models.tiny: gemma2 scales, bounds or shifts its logits"),
