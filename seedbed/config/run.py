@@ -286,6 +286,10 @@ class Run(Strict):
         """The files that training reads, by name, below the results: small ones that describe the data beside them."""
         return {}
 
+    def files(self) -> dict[str, str]:
+        """Local files of the user's that training reads, by name, as they are written in the configuration."""
+        return {}
+
     def check(self, where: str, plan: "Plan") -> None:
         """Raise SeedbedError where a reference is undefined or things do not fit together."""
         if self.init:

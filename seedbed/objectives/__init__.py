@@ -9,5 +9,6 @@ OBJECTIVES = Registry(
     {
         "lm": "seedbed.objectives.lm.config:LanguageModelRun",
         "icae": "seedbed.objectives.icae.config:IcaeRun",
+        "thinker": "seedbed.objectives.thinker.config:ThinkerRun",
     },
 )

@@ -57,10 +57,12 @@ class Objective(Protocol):
 
     # The module to train: checkpoints hold its parameters that require gradients, and `losses` calls it.
     loss_module: torch.nn.Module
-    # Samples in one epoch.
-    epoch_samples: int
+    # Samples in one epoch; None where samples never repeat.
+    epoch_samples: int | None
     # How many losses `losses` yields for a micro-batch.
     losses_per_batch: int
+    # Whether a step's batches can be read while the step before is computed; else they are read after its `step_done`.
+    reads_ahead: bool
 
     # --- before the first step ----------------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class Objective(Protocol):
     # --- batches ------------------------------------------------------------------------------------------------------
 
     def batch(self, numbers: range) -> Batch:
-        """The training samples with these numbers; called one step ahead, in a background thread."""
+        """The training samples with these numbers; with `reads_ahead` called one step ahead, in a background thread."""
 
     def largest_batch(self, size: int) -> Batch:
         """A batch of `size` samples that takes as much memory as any other."""
@@ -97,6 +99,9 @@ class Objective(Protocol):
 
         `model` is `loss_module` as training wraps it.
         """
+
+    def step_done(self) -> None:
+        """Called on every process after each update, before a checkpoint is taken; may be collective."""
 
     def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Means over the samples of a batch, by name; `loss` is among them."""

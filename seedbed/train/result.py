@@ -24,7 +24,7 @@ class Result:
     begun: int
     seconds: float
     spikes: list[dict]
-    epochs: float
+    epochs: float | None
     precision: str
     batching: Batching
     sizes: Sizes
@@ -113,7 +113,8 @@ def provenance(job: Job, result: Result, objective: Objective) -> dict:
 
 def model_card(job: Job, summary: dict, card: Card) -> str:
     """README.md of an exported model: what it is, how to load it, what it was trained on and for how long."""
-    unit = job.unit.name
+    unit, passes = job.unit.name, summary["epochs"]
+    epochs = "" if passes is None else f"{passes:.2f} epochs, "
     return f"""---
 {card.metadata}
 ---
@@ -121,7 +122,7 @@ def model_card(job: Job, summary: dict, card: Card) -> str:
 # {job.name}
 
 {card.what} of {summary["parameters"]:,} parameters, trained by Seedbed on
-{summary[unit]:,} {unit} ({summary["epochs"]:.2f} epochs, {card.trained_on}).
+{summary[unit]:,} {unit} ({epochs}{card.trained_on}).
 Validation loss {summary["valid_loss"]:.4f} {card.loss_unit},
 {summary["seconds"]:.0f} s on {summary["devices"]} device(s).
 {card.how}

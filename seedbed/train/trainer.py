@@ -109,7 +109,8 @@ class Trainer:
         with out_of_memory_reported(self.job.name, self.memory_advice), self.signals_deferred():
             self.objective = new_objective(self.job)
             self.sizes, unit = self.objective.sizes(), self.job.unit
-            self.steps = unit.steps(self.spec["budget"], self.objective.epoch_samples * unit.per_sample)
+            epoch = self.objective.epoch_samples
+            self.steps = unit.steps(self.spec["budget"], epoch and epoch * unit.per_sample)
             self.until = min(self.job.until or self.steps, self.steps)
             self.batching = self.choose_batching()
             self.agreement = Agreement(self.world)
@@ -198,6 +199,7 @@ class Trainer:
         step = self.progress.step
         torch.manual_seed(mixed(mixed(self.spec["seed"]) ^ step) ^ self.rank)  # for dropout
         self.engine.update(batches, self.learning_rate(step), self.progress.loss)
+        self.objective.step_done()
         self.progress.step += 1
         if self.is_main:
             self.log.advance()
@@ -207,8 +209,11 @@ class Trainer:
         return self.spec["optimizer"]["lr"] * ratio
 
     def prefetched(self) -> Iterator[list[tuple[range, Any]]]:
-        """The micro-batches of each remaining step; the next step's are read while this one's are computed."""
+        """The micro-batches of each remaining step, read while the step before is computed where that is possible."""
         first = self.progress.step
+        if not self.objective.reads_ahead:
+            yield from (self.read(step) for step in range(first, self.until))
+            return
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self.read, first) if first < self.until else None
             for step in range(first, self.until):
@@ -366,13 +371,13 @@ class Trainer:
     # --- at the end ---------------------------------------------------------------------------------------------------
 
     def result(self) -> Result:
-        progress, samples = self.progress, self.batching.per_step
+        progress, samples, epoch = self.progress, self.batching.per_step, self.objective.epoch_samples
         return Result(
             step=progress.step,
             begun=progress.begun,
             seconds=progress.seconds,
             spikes=progress.watch["met"],
-            epochs=progress.step * samples / self.objective.epoch_samples,
+            epochs=epoch and progress.step * samples / epoch,
             precision=self.precision,
             batching=self.batching,
             sizes=self.sizes,

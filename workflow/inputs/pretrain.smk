@@ -12,7 +12,7 @@ def trunk_folder(trunk):
 def inputs_of(run):
     """What a run reads, by name: what its objective names, and what it starts from."""
     run = PLAN.runs[run]
-    inputs = {name: f"{RESULTS}/{path}" for name, path in run.inputs().items()}
+    inputs = {name: f"{RESULTS}/{path}" for name, path in run.inputs().items()} | run.files()
     if run.init:
         trunk = trunk_folder(PLAN.initial_trunk(run.init))
         inputs["init"] = trunk or f"{RESULTS}/runs/{run.init.run}/model"

@@ -69,6 +69,7 @@ class InContextAutoencoding:
     """
 
     losses_per_batch = 1
+    reads_ahead = True
 
     def __init__(self, spec: dict, inputs: dict[str, Path]) -> None:
         self.spec, self.inputs = spec, inputs
@@ -168,6 +169,9 @@ class InContextAutoencoding:
     def losses(self, model: torch.nn.Module, batch: Batch, _numbers: range) -> Iterator[torch.Tensor]:
         """The mean loss of a micro-batch."""
         yield model(batch)
+
+    def step_done(self) -> None:
+        """Nothing is learned but weights."""
 
     @torch.no_grad()
     def validate(self, model: torch.nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

@@ -43,6 +43,8 @@ class LanguageModelling:
     of `seq_len` tokens and their targets.
     """
 
+    reads_ahead = True
+
     def __init__(self, spec: dict, inputs: dict[str, Path]) -> None:
         self.spec, self.inputs = spec, inputs
         self.seq_len = spec["seq_len"]
@@ -159,6 +161,9 @@ class LanguageModelling:
             self.caches[row] = SegmentCache(self.recurrent["cache_size"])
         self.following[row] = numbers[0] + self.train.rows
         return self.caches[row]
+
+    def step_done(self) -> None:
+        """Nothing is learned but weights."""
 
     @torch.no_grad()
     def validate(self, model: torch.nn.Module, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
