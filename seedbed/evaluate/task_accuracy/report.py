@@ -1,6 +1,7 @@
 """What a report shows of the accuracy on a task."""
 
 from math import ceil
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,14 +44,15 @@ def grid_figure(study: StudyResults, plot: dict) -> Figure:
     down = ceil(len(found) / across)
     size = 1.2 + 2.3 * max(across, 2), 0.8 + 1.9 * down
     figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
-    for axes, (subject, result) in zip(panels.flat, found.items(), strict=False):
+    for number, (axes, (subject, result)) in enumerate(zip(panels.flat, found.items(), strict=False)):
         image = draw_grid(axes, result)
-        axes.set_title(study.labels[subject], fontsize=9, wrap=True)
+        image.set_gid(f"grid{number}")  # else it is by the contents, which panels may share
+        axes.set_title(fill(study.labels[subject], 36), fontsize=9)
     for axes in panels.flat[len(found) :]:
         axes.set_visible(False)
     figure.supxlabel("steps", fontsize=10)
     figure.supylabel("latents", fontsize=10)
-    bar = figure.colorbar(image, ax=panels, format=PercentFormatter(1.0), fraction=0.05, aspect=12 * down)
+    bar = figure.colorbar(image, ax=panels, format=PercentFormatter(1.0), fraction=0.03, pad=0.01, aspect=14 * down)
     bar.set_label("token accuracy")
     return figure
 
