@@ -200,10 +200,9 @@ def row_of(found: Setting) -> dict:
 
 
 def trained(subject: ThinkerSubject) -> Trained:
+    """What the run was trained with; a growing curriculum may not have come to the run's length."""
     facts = subject.facts
-    last = subject.metrics[-1].get(
-        "target_length", facts["length"]
-    )  # a growing curriculum may not have come to the end
+    last = subject.metrics[-1].get("target_length", facts["length"])
     return {
         "length": {"first": Curriculum(facts["curriculum"], facts["length"]).shortest, "last": int(last)},
         "n_latent": facts["n_latent"] and limits(facts["n_latent"]),

@@ -15,6 +15,7 @@ from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
 
 ACROSS = 4  # panels side by side
+WIDTHS = {1: 4.6, 2: 3.4}  # inches of a panel, where there are so few of them
 WRITTEN = 60  # cells of a panel with numbers in them
 TICKS = 8
 MARKERS = "os^Dvx"
@@ -41,13 +42,13 @@ def grid_figure(study: StudyResults, plot: dict) -> Figure:
     """Token accuracy at the run's length by latents (rows) and steps (columns); a panel for each run."""
     found = study.measured(plot["evaluation"])
     across = min(ACROSS, len(found))
-    down = ceil(len(found) / across)
-    size = 1.2 + 2.3 * max(across, 2), 0.8 + 1.9 * down
+    down, width = ceil(len(found) / across), WIDTHS.get(across, 2.3)
+    size = 1.2 + width * across, 0.8 + 1.9 * down
     figure, panels = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for number, (axes, (subject, result)) in enumerate(zip(panels.flat, found.items(), strict=False)):
-        image = draw_grid(axes, result)
+        image = draw_grid(axes, result, width)
         image.set_gid(f"grid{number}")  # else it is by the contents, which panels may share
-        axes.set_title(fill(study.labels[subject], 36), fontsize=9)
+        axes.set_title(fill(study.labels[subject], int(14 * width)), fontsize=9)
     for axes in panels.flat[len(found) :]:
         axes.set_visible(False)
     figure.supxlabel("steps", fontsize=10)
@@ -57,8 +58,8 @@ def grid_figure(study: StudyResults, plot: dict) -> Figure:
     return figure
 
 
-def draw_grid(axes: plt.Axes, result: Result) -> AxesImage:
-    """A cell for each setting at the length that is nearest to the run's."""
+def draw_grid(axes: plt.Axes, result: Result, width: float) -> AxesImage:
+    """A cell for each setting at the length that is nearest to the run's, in a panel of that many inches."""
     length = min((one["length"] for one in result["settings"]), key=lambda length: abs(length - result["length"]))
     cells = [one for one in result["settings"] if one["length"] == length]
     latents, steps = ([*dict.fromkeys(one[key] for one in cells)] for key in ("n_latent", "n_step"))
@@ -66,9 +67,9 @@ def draw_grid(axes: plt.Axes, result: Result) -> AxesImage:
     image = axes.imshow(values, "viridis", vmin=0, vmax=1, aspect="auto", origin="lower", interpolation="none")
     axes.grid(False)
     named_ticks(axes.xaxis, steps)
-    named_ticks(axes.yaxis, ["own" if count is None else count for count in latents])
+    named_ticks(axes.yaxis, ["per\nposition" if count is None else count for count in latents])
     if len(cells) <= WRITTEN:
-        write_values(axes, image, values)
+        write_values(axes, image, values, min(8, 20 * width / len(steps)))
     frame(axes, np.array([one["trained"] for one in cells]).reshape(values.shape))
     return image
 
@@ -79,9 +80,8 @@ def named_ticks(axis: plt.matplotlib.axis.Axis, names: list) -> None:
     axis.set_ticks(shown, [names[place] for place in shown], fontsize=8)
 
 
-def write_values(axes: plt.Axes, image: AxesImage, values: np.ndarray) -> None:
+def write_values(axes: plt.Axes, image: AxesImage, values: np.ndarray, size: float) -> None:
     """Percentages in the cells, black or white by how light these are, whatever page is around them."""
-    size = min(8, 46 / values.shape[1])
     for (row, column), value in np.ndenumerate(values):
         red, green, blue, _ = image.to_rgba(value)
         ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
@@ -119,7 +119,7 @@ def steps_figure(study: StudyResults, plot: dict) -> Figure:
 
 def curves_figure(study: StudyResults, curves: dict[str, list[Right]], key: str, trained: list[Range]) -> Figure:
     """Curves of runs by a key; the ranges that were trained are shaded, more where more runs have them."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(layout="constrained")
     for subject, points in curves.items():
         draw_curve(axes, study, subject, [point[key] for point in points], points)
     for number, (first, last) in enumerate(sorted({(one["first"], one["last"]) for one in trained})):
@@ -130,7 +130,7 @@ def curves_figure(study: StudyResults, curves: dict[str, list[Right]], key: str,
     axes.set_xlabel({"length": "length", "n_step": "step that answers"}[key])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     accuracy_axis({"": axes}, "accuracy")
-    legend_below(figure, axes)
+    legend(figure, axes)
     return figure
 
 
@@ -138,6 +138,14 @@ def draw_curve(axes: plt.Axes, study: StudyResults, subject: str, x: list[int], 
     band(axes, x, [point["exact"] for point in points], colours(study)[subject], study.labels[subject])
     axes.lines[-1].set(marker=marker(study, subject), markersize=4)
     axes.plot(x, [point["token"]["mean"] for point in points], "--", color=colours(study)[subject], linewidth=1)
+
+
+def legend(figure: Figure, axes: plt.Axes) -> None:
+    """Below the panels, in as many columns as its labels allow; the figure is as much higher as it needs."""
+    labels = axes.get_legend_handles_labels()[1]
+    across = max(1, min(3, 100 // (8 + max(map(len, labels)))))
+    figure.set_size_inches(7, 3.5 + 0.17 * ceil(len(labels) / across))
+    legend_below(figure, axes, across)
 
 
 def marker(study: StudyResults, subject: str) -> str:
@@ -151,7 +159,7 @@ def marker(study: StudyResults, subject: str) -> str:
 def training_figure(study: StudyResults, plot: dict) -> Figure:
     """Token accuracy in validation while training, by seconds and by samples."""
     reach = first_of(study.measured(plot["evaluation"]))["training"]["reach"]
-    figure, row = plt.subplots(1, 2, figsize=(7, 4), sharey=True, layout="constrained")
+    figure, row = plt.subplots(1, 2, sharey=True, layout="constrained")
     for axes, key in zip(row, ("seconds", "samples"), strict=True):
         for run in study.runs:
             lines = [line for line in study.metrics(run) if "valid_accuracy" in line]
@@ -163,7 +171,7 @@ def training_figure(study: StudyResults, plot: dict) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(EngFormatter(unit="s" if key == "seconds" else "", sep="\u2009"))
     accuracy_axis({"": row[0]}, "token accuracy in validation")
-    legend_below(figure, row[0])
+    legend(figure, row[0])
     return figure
 
 

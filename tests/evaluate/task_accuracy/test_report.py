@@ -146,7 +146,7 @@ def test_latents_of_positions_are_one_row(thinkers: Callable) -> None:
     own = accuracy(settings=[setting(8, None, step, 0.5) for step in (1, 2)])
     axes = draw(thinkers(own, own), GRID).axes[0]
     assert values_of(axes) == [[0.5, 0.5]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["own"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["per\nposition"]
 
 
 @pytest.mark.parametrize(("runs", "shape"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 4)), (18, (5, 4))])
@@ -204,6 +204,20 @@ def test_runs_of_one_colour_have_different_marks(thinkers: Callable) -> None:
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 13
 
 
+def test_a_legend_of_long_names_or_many_has_room(thinkers: Callable) -> None:
+    study = thinkers(accuracy(), accuracy())
+    for length, count in ((5, 2), (30, 2), (60, 14)):
+        names = [f"{number:0{length}}" for number in range(count)]
+        study = StudyResults(study.spec | {"variants": [{"run": name, "values": {}} for name in names]}, study.results)
+        for name in names:
+            write_json(study.results / "evaluations" / name / "measured.json", accuracy())
+        figure = draw(study, LENGTH)
+        figure.canvas.draw()
+        box, panel = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+        assert panel.height > 2.2 * figure.dpi
+
+
 def test_plots_follow_the_page(thinkers: Callable) -> None:
     assert len(list(draw_plots(thinkers(accuracy(), accuracy())).iterdir())) == 4
 
@@ -237,7 +251,7 @@ def test_the_page_shows_the_claims_with_their_setting(thinkers: Callable) -> Non
     )
     assert row in page
     assert "<td>lr 1</td><td>flip</td><td>12,345</td><td>1 to 8</td><td>4</td>" in page
-    assert "<td>lr &lt;x&gt;</td><td>flip</td><td>5</td><td>8</td><td>4</td><td>own</td><td>4</td>" in page
+    assert "<td>lr &lt;x&gt;</td><td>flip</td><td>5</td><td>8</td><td>4</td><td>per position</td><td>4</td>" in page
     assert page.count("<td>no</td>") == 2 and page.count("<td>yes</td>") == 1
     assert "training could have" not in page
     assert page.count("<figure>") == page.count("<svg") == 4
