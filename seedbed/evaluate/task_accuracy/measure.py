@@ -226,7 +226,7 @@ def training(metrics: list[dict], reach: float) -> Training:
 
 
 def times(subject: ThinkerSubject, batches: int) -> Times:
-    """Median times of batches as in training, of the longest lengths that it came to; the first one is not counted."""
+    """Median times of batches as at the end of training; the first one is not counted."""
     facts = subject.facts | {"seed": 0}
     answering = Answering(deepcopy(subject.answerer.model).train(), facts["loss"])
     lengths = trained(subject)["length"]

@@ -143,7 +143,7 @@ def draw_curve(axes: plt.Axes, study: StudyResults, subject: str, x: list[int], 
 def legend(figure: Figure, axes: plt.Axes) -> None:
     """Below the panels, in as many columns as its labels allow; the figure is as much higher as it needs."""
     labels = axes.get_legend_handles_labels()[1]
-    across = max(1, min(3, 100 // (8 + max(map(len, labels)))))
+    across = max(1, min(3, 115 // (7 + max(map(len, labels)))))
     figure.set_size_inches(7, 3.5 + 0.17 * ceil(len(labels) / across))
     legend_below(figure, axes, across)
 

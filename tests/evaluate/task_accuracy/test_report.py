@@ -245,15 +245,15 @@ def test_the_page_shows_the_claims_with_their_setting(thinkers: Callable) -> Non
     own = [setting(4, None, 4, 0.75) | {"shared": 0.0}]
     page = page_of(thinkers(accuracy(), accuracy(trained=fixed, claim=own, parameters=5)))
     row = (
-        "<td>lr 1</td><td>flip</td><td>12,345</td><td>1 to 8</td><td>9</td><td>2</td><td>4</td>"
-        '<td>50.0% <span class="soft">37.5% to 62.5%</span></td><td>25.0% <span class="soft">12.5% to 37.5%</span></td>'
+        "<td>lr 1</td><td>12,345</td><td>1 to 8</td><td>9</td><td>2</td><td>4</td>"
+        '<td>50.0% <span class="soft">37.5–62.5</span></td><td>25.0% <span class="soft">12.5–37.5</span></td>'
         "<td>yes</td>"
     )
     assert row in page
-    assert "<td>lr 1</td><td>flip</td><td>12,345</td><td>1 to 8</td><td>4</td>" in page
-    assert "<td>lr &lt;x&gt;</td><td>flip</td><td>5</td><td>8</td><td>4</td><td>per position</td><td>4</td>" in page
+    assert "<td>lr 1</td><td>12,345</td><td>1 to 8</td><td>4</td>" in page
+    assert "<td>lr &lt;x&gt;</td><td>5</td><td>8</td><td>4</td><td>per position</td><td>4</td>" in page
     assert page.count("<td>no</td>") == 2 and page.count("<td>yes</td>") == 1
-    assert "training could have" not in page
+    assert "(task flip)" in page and "training could have" not in page
     assert page.count("<figure>") == page.count("<svg") == 4
 
 
@@ -270,9 +270,9 @@ def test_the_page_says_what_training_took(thinkers: Callable) -> None:
     page = page_of(thinkers(accuracy(), accuracy(training=never, times=None)))
     assert "first had a token accuracy of 93.8%" in page
     end = "<td>2 min 30 s</td><td>96.9%</td><td>87.5%</td>"
-    part = "<td>2.0 ms (25.0%)</td>"
+    part = '<td>2.0 <span class="soft">25.0%</span></td>'
     assert (
-        f"<td>lr 1</td><td>1,200</td><td>153,600</td><td>1 min 15 s</td>{end}<td>128</td>{part}{part}"
-        "<td>4.0 ms (50.0%)</td>"
-    ).replace("153,600", "150Ki") in page
+        f"<td>lr 1</td><td>1,200</td><td>150Ki</td><td>1 min 15 s</td>{end}<td>128</td>{part}{part}"
+        '<td>4.0 <span class="soft">50.0%</span></td>'
+    ) in page
     assert f"<td>lr &lt;x&gt;</td><td>–</td><td>–</td><td>never</td>{end}{'<td>–</td>' * 4}" in page
