@@ -12,7 +12,7 @@ from support import ROOT
 from seedbed.errors import SeedbedError
 from seedbed.evaluate import EVALUATIONS
 from seedbed.evaluate.job import modules_of, subject_class
-from seedbed.imports import PLUMBING, imported, sources
+from seedbed.imports import PLUMBING, folder_of, imported, sources
 from seedbed.report.kinds import report_module
 
 LIBRARY = ROOT / "seedbed"
@@ -103,7 +103,7 @@ def test_the_sources_of_a_module_are_what_it_imports(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("kind", EVALUATIONS)
 def test_code_that_measures_and_code_that_shows_are_apart(kind: str) -> None:
     measured = set(sources(*modules_of(kind)))
-    package = LIBRARY / "evaluate" / kind
+    package = folder_of(EVALUATIONS.package(kind))
     assert {package / "measure.py", MODULES[subject_class(kind).partition(":")[0]]} <= measured
     assert not any((LIBRARY / room) in path.parents for path in measured for room in ("report", "plan", "train"))
     assert package / "report.py" not in measured

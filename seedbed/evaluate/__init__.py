@@ -13,5 +13,6 @@ EVALUATIONS = Registry(
         "cmmlu": "seedbed.evaluate.cmmlu.config:CMMLU",
         "samples": "seedbed.evaluate.samples.config:Samples",
         "reconstruction": "seedbed.evaluate.reconstruction.config:Reconstruction",
+        "task-accuracy": "seedbed.evaluate.task_accuracy.config:TaskAccuracy",
     },
 )

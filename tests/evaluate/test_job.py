@@ -16,6 +16,7 @@ SPEC = {"precision": "fp32"}
     [
         ("icae", "perplexity", "is of kind 'icae'; perplexity measures models of kind 'causal-lm'"),
         ("lm", "reconstruction", "is of kind 'causal-lm'; reconstruction measures models of kind 'icae'"),
+        ("lm", "task-accuracy", "is of kind 'causal-lm'; task-accuracy measures models of kind 'thinker'"),
     ],
 )
 def test_a_run_of_another_kind_is_one_line(tmp_path: Path, objective: str, kind: str, told: str) -> None:

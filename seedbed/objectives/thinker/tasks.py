@@ -247,8 +247,9 @@ class OnNumbers:
         return self.digits(words % (bound[:, None] + np.uint64(1)), int(lengths.max()))
 
     def digits(self, numbers: np.ndarray, places: int) -> np.ndarray:
-        numbers = numbers.astype(np.int64)
-        return numbers[..., None] // self.base ** np.arange(places) % self.base
+        # numbers are below 2^62: a power beyond it leaves nothing of them, and would not fit into 64 bits
+        powers = np.array([min(self.base**place, 2**62) for place in range(places)])
+        return numbers.astype(np.int64)[..., None] // powers % self.base
 
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The same for a + b and b + a."""
