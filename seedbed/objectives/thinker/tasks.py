@@ -108,16 +108,16 @@ class Task(Protocol):
         """Positions of input and output at this length."""
 
     def words(self, length: int) -> int:
-        """Random words that a sequence takes."""
+        """Random words of 32 bits that a sequence takes."""
 
-    def drawn(self, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Sequences, one for each row of `words` [B, words]; what lies beyond a length is 0."""
+    def drawn(self, words: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
+        """Sequences, one for each row of `words` [B, words]; what lies beyond a length, up to the `longest`, is 0."""
 
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """64 bits [B] that are equal for sequences that count as the same."""
 
-    def space(self, lengths: np.ndarray) -> np.ndarray:
-        """How many different sequences there are."""
+    def space(self, length: int) -> float:
+        """How many different sequences there are of a length."""
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         """The sequences as a model reads and answers them."""
@@ -130,27 +130,28 @@ def generate(task: Task, split: str, seed: int, numbers: range, shortest: int, l
     """The problems with these numbers, with lengths drawn uniformly from `shortest` to `longest`."""
     numbers = np.asarray(numbers, np.uint64)
     lengths = shortest + below(random_words(seed, split, numbers, 0, 1)[:, 0], longest - shortest + 1)
-    sequences = task.drawn(random_words(seed, split, numbers, 1, task.words(longest)), lengths)
-    shared = task.space(lengths) < LEAST_SPACE
+    sequences = task.drawn(random_words(seed, split, numbers, 1, task.words(longest)), lengths, longest)
+    shared = np.array([task.space(length) < LEAST_SPACE for length in range(shortest, longest + 1)])[lengths - shortest]
     wrong = np.flatnonzero(~(shared | in_split(task.hashed(sequences, lengths), split)))
     attempt = 1
     while len(wrong):
         attempt += 1
         again = random_words(seed, split, numbers[wrong], attempt, task.words(longest))
-        sequences[wrong] = task.drawn(again, lengths[wrong])
+        sequences[wrong] = task.drawn(again, lengths[wrong], longest)
         wrong = wrong[~in_split(task.hashed(sequences[wrong], lengths[wrong]), split)]
     return task.problems(sequences, lengths, shared)
 
 
 def random_words(seed: int, split: str, numbers: np.ndarray, attempt: int, words: int) -> np.ndarray:
-    """Random bits [B, words] of 64 each, by number."""
-    key = mixed(mixed(mixed(seed) ^ SPLITS.index(split)) ^ attempt)
-    return mixed(mixed(numbers ^ np.uint64(key))[:, None] ^ np.arange(words, dtype=np.uint64))
+    """Random bits [B, words] of 32 each, by number."""
+    key, columns = mixed(mixed(mixed(seed) ^ SPLITS.index(split)) ^ attempt), (words + 1) // 2
+    bits = mixed(mixed(numbers ^ np.uint64(key))[:, None] ^ np.arange(columns, dtype=np.uint64))
+    return bits.view(np.uint32)[:, :words]
 
 
-def below(words: np.ndarray, limit: int | np.ndarray) -> np.ndarray:
+def below(words: np.ndarray, limit: int) -> np.ndarray:
     """Uniform numbers from 0 to `limit` - 1, for limits far below 2^32."""
-    return ((words >> np.uint64(32)) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
+    return (words * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
 
 
 def in_split(bits: np.ndarray, split: str) -> np.ndarray:
@@ -193,14 +194,14 @@ class OnSequences:
     def words(self, length: int) -> int:
         return length
 
-    def drawn(self, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def drawn(self, words: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
         return below(words, self.symbols) * (places(words) < lengths[:, None])
 
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return multilinear((drawn + 1) * (places(drawn) < lengths[:, None]))
 
-    def space(self, lengths: np.ndarray) -> np.ndarray:
-        return float(self.symbols) ** np.minimum(lengths, 64)
+    def space(self, length: int) -> float:
+        return float(self.symbols) ** min(length, 64)
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         return Problems(drawn, lengths, self.solve(drawn, lengths), lengths, shared)
@@ -236,15 +237,16 @@ class OnNumbers:
         return 2 * length + 2, length + 1 + self.variable
 
     def words(self, length: int) -> int:
-        return 2 if self.largest else 2 * length
+        return 4 if self.largest else 2 * length
 
-    def drawn(self, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Digits [B, 2, n] of two numbers."""
+    def drawn(self, words: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
+        """Digits [B, 2, longest] of two numbers."""
         if not self.largest:
-            digits = below(words, self.base).reshape(len(words), 2, -1)
-            return digits * (np.arange(digits.shape[2]) < lengths[:, None, None])
-        bound = np.minimum(float(self.base) ** lengths - 1, self.largest).astype(np.uint64)
-        return self.digits(words % (bound[:, None] + np.uint64(1)), int(lengths.max()))
+            digits = below(words, self.base).reshape(len(words), 2, longest)
+            return digits * (np.arange(longest) < lengths[:, None, None])
+        bounds = np.array([min(self.base**length - 1, self.largest) for length in range(longest + 1)], np.uint64)
+        wide = words[:, :2].astype(np.uint64) << np.uint64(32) | words[:, 2:]
+        return self.digits(wide % (bounds[lengths][:, None] + np.uint64(1)), longest)
 
     def digits(self, numbers: np.ndarray, places: int) -> np.ndarray:
         # numbers are below 2^62: a power beyond it leaves nothing of them, and would not fit into 64 bits
@@ -256,9 +258,9 @@ class OnNumbers:
         first, second = (mixed(multilinear(drawn[:, side])) for side in (0, 1))
         return first + second
 
-    def space(self, lengths: np.ndarray) -> np.ndarray:
-        bound = float(self.base) ** np.minimum(lengths, 64) - 1
-        count = (np.minimum(bound, self.largest) if self.largest else bound) + 1
+    def space(self, length: int) -> float:
+        bound = float(self.base) ** min(length, 64) - 1
+        count = (min(bound, self.largest) if self.largest else bound) + 1
         return count * (count + 1) / 2
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
