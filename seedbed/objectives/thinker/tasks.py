@@ -236,19 +236,22 @@ class OnNumbers:
         return 2 * length + 2, length + 1 + self.variable
 
     def words(self, length: int) -> int:
-        return 2 if self.largest else 2 * length
+        return 2 * length
 
     def drawn(self, words: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Digits [B, 2, n] of two numbers."""
+        width = words.shape[1] // 2
         if not self.largest:
-            digits = below(words, self.base).reshape(len(words), 2, -1)
-            return digits * (np.arange(digits.shape[2]) < lengths[:, None, None])
-        bound = np.minimum(float(self.base) ** lengths - 1, self.largest).astype(np.uint64)
-        return self.digits(words % (bound[:, None] + np.uint64(1)), int(lengths.max()))
+            digits = below(words, self.base).reshape(len(words), 2, width)
+            return digits * (np.arange(width) < lengths[:, None, None])
+        counts = np.array([min(self.base**length, self.largest + 1) for length in range(width + 1)], np.uint64)
+        return self.digits(words[:, :2] % counts[lengths, None], width)
 
-    def digits(self, numbers: np.ndarray, places: int) -> np.ndarray:
-        numbers = numbers.astype(np.int64)
-        return numbers[..., None] // self.base ** np.arange(places) % self.base
+    def digits(self, numbers: np.ndarray, width: int) -> np.ndarray:
+        found = np.zeros((*numbers.shape, width), np.int64)
+        for place in range(width):
+            numbers, found[..., place] = np.divmod(numbers, np.uint64(self.base))
+        return found
 
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The same for a + b and b + a."""
