@@ -116,8 +116,8 @@ class Task(Protocol):
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """64 bits [B] that are equal for sequences that count as the same."""
 
-    def space(self, lengths: np.ndarray) -> np.ndarray:
-        """How many different sequences there are."""
+    def space(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """How many different sequences there are of the size of each, [B]."""
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         """The sequences as a model reads and answers them."""
@@ -131,14 +131,15 @@ def generate(task: Task, split: str, seed: int, numbers: range, shortest: int, l
     numbers = np.asarray(numbers, np.uint64)
     lengths = shortest + below(random_words(seed, split, numbers, 0, 1)[:, 0], longest - shortest + 1)
     sequences = task.drawn(random_words(seed, split, numbers, 1, task.words(longest)), lengths)
-    shared = task.space(lengths) < LEAST_SPACE
+    shared = task.space(sequences, lengths) < LEAST_SPACE
     wrong = np.flatnonzero(~(shared | in_split(task.hashed(sequences, lengths), split)))
     attempt = 1
     while len(wrong):
         attempt += 1
         again = random_words(seed, split, numbers[wrong], attempt, task.words(longest))
         sequences[wrong] = task.drawn(again, lengths[wrong])
-        wrong = wrong[~in_split(task.hashed(sequences[wrong], lengths[wrong]), split)]
+        shared[wrong] = task.space(sequences[wrong], lengths[wrong]) < LEAST_SPACE
+        wrong = wrong[~(shared[wrong] | in_split(task.hashed(sequences[wrong], lengths[wrong]), split))]
     return task.problems(sequences, lengths, shared)
 
 
@@ -199,7 +200,7 @@ class OnSequences:
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return multilinear((drawn + 1) * (places(drawn) < lengths[:, None]))
 
-    def space(self, lengths: np.ndarray) -> np.ndarray:
+    def space(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return float(self.symbols) ** np.minimum(lengths, 64)
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
@@ -258,9 +259,11 @@ class OnNumbers:
         first, second = (mixed(multilinear(drawn[:, side])) for side in (0, 1))
         return first + second
 
-    def space(self, lengths: np.ndarray) -> np.ndarray:
-        bound = float(self.base) ** np.minimum(lengths, 64) - 1
-        count = (np.minimum(bound, self.largest) if self.largest else bound) + 1
+    def space(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """That of the digits which a problem needs: it is the same problem at a greater length."""
+        needed = np.maximum(*(significant(drawn[:, side]) for side in (0, 1)))
+        count = float(self.base) ** np.minimum(needed, 32)
+        count = np.minimum(count, self.largest + 1) if self.largest else count
         return count * (count + 1) / 2
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
