@@ -274,6 +274,9 @@ class Thought:
         items += self.past[-self.kept :] if row.mem_lookup and self.kept else self.past if row.mem_lookup else []
         return items + ([self.static] if row.static_mem_lookup and self.static else [])
 
+    def seen_by_outputs(self, row: Row) -> list[Item]:
+        return self.seen(row) + (self.past[-1:] if row.mem_write and not row.mem_lookup else [])
+
     def answered(self, row: Row) -> Tensor:
         """Scores [symbols, outputs, B]."""
         if self.full:
@@ -283,7 +286,7 @@ class Thought:
             for _ in range(self.passes):
                 for layer in self.thinker.output_layers:
                     own = [Item(outputs, order, causal=True)] if self.question.previous is not None else []
-                    outputs = self.attended(layer, outputs, self.seen(row) + own, order)
+                    outputs = self.attended(layer, outputs, self.seen_by_outputs(row) + own, order)
         return self.thinker.head(self.thinker.norm(outputs) if self.thinker.norm else outputs)
 
     def attended(self, layer: Layer, x: Tensor, items: list[Item], order: Tensor | None) -> Tensor:
