@@ -5,7 +5,7 @@ memory is projected to keys and values once, as all steps share the weights.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import torch
@@ -262,7 +262,8 @@ class Thought:
             self.run(rows[:before])
         # what was projected meanwhile has no gradient
         self.input = self.thinker.read(self.question)
-        self.past = [Item(item.vectors, item.order, item.hidden, item.causal) for item in self.past]
+        self.past = [replace(item, projected={}) for item in self.past]
+        self.static = self.static and replace(self.static, projected={})
         return self.run(rows[before:])[-1]
 
     def written(self) -> Item:
