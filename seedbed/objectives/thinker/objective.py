@@ -169,10 +169,9 @@ class Thinking:
 
     def step_done(self) -> None:
         """Count how much of the step was right, over all processes, towards the curriculum; collective."""
-        if self.curriculum.grows:
-            if dist.get_world_size() > 1:
-                dist.all_reduce(self.hits)
-            self.curriculum.learn(self.accuracy)
+        if dist.get_world_size() > 1:
+            dist.all_reduce(self.hits)
+        self.curriculum.learn(self.accuracy)
         self.last, self.hits = self.hits, torch.zeros_like(self.hits)
 
     @property
@@ -192,7 +191,7 @@ class Thinking:
         }
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """Share of right symbols in this process's part of the last step, and the target of a growing curriculum."""
+        """Share of right symbols in the last step, and the target of a growing curriculum."""
         found = {"accuracy": self.last[0] / self.last[1].clamp(min=1)}
         return found | ({"target_length": torch.tensor(self.curriculum.target)} if self.curriculum.grows else {})
 
