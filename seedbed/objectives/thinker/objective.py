@@ -171,7 +171,8 @@ class Thinking:
         """Count how much of the step was right, over all processes, towards the curriculum; collective."""
         if dist.get_world_size() > 1:
             dist.all_reduce(self.hits)
-        self.curriculum.learn(self.accuracy)
+        if self.curriculum.grows:
+            self.curriculum.learn(self.accuracy)
         self.last, self.hits = self.hits, torch.zeros_like(self.hits)
 
     @property
