@@ -228,6 +228,8 @@ class ThinkerModel(Strict):
             raise ValueError(f"rope needs heads of even width; found {self.hidden_size // self.num_attention_heads}")
         if self.window and self.latents != "position":
             raise ValueError("window is for latents by position; expected latents: position")
+        if self.latents == "position":
+            self.needs_no("latents by position", max_latent=None)
         if self.decoding == "full_ar":
             self.needs_no(
                 "full_ar", flow=None, latents="learned", max_latent=None, output_step=1, output_layers=1, window=None
@@ -412,6 +414,12 @@ class ThinkerRun(Run):
             )
         if model.window and isinstance(self.task, Addition):
             raise ValueError("model.window: the digits of a sum are not at the places of its numbers; expected none")
+        return self
+
+    @model_validator(mode="after")
+    def vocabularies_are_one(self) -> "ThinkerRun":
+        if self.model.tie_word_embeddings and isinstance(self.task, Addition):
+            raise ValueError("model.tie_word_embeddings: addition answers with other symbols than it reads")
         return self
 
     @model_validator(mode="after")
