@@ -309,6 +309,24 @@ def test_the_weights_are_counted_before_there_are_any(seed: int) -> None:
     assert geometry.parameters == counted
 
 
+def test_tables_have_the_rows_that_are_asked_for() -> None:
+    addition = {"task": {"name": "addition", "base": 10, "width": "variable"}, "length": 3}
+    own = {"positions": "learned"}
+    assert rows(own) == (6, 6, 3)
+    assert rows(own, **addition) == (8, 5, 3)
+    assert rows(own | {"position_range": 20, "max_latent": 9}, **addition) == (20, 20, 9)
+    assert rows({"positions": "random", "position_range": 20}) == (20, 20, 3)
+    assert rows({"positions": "rope", "position_range": 20}) == (0, 0, 3)
+    assert rows({"latents": "position"}, n_latent=None) == (6, 6, 1)
+    assert rows({"decoding": "full_ar"}, n_latent=None) == (6, 6, 0)
+    assert rows({}, n_latent=[2, 7, 4]) == (6, 6, 7)
+
+
+def rows(model: dict, **changes: object) -> tuple[int, int, int]:
+    found = Geometry.of(thinker_spec(model=model, **changes))
+    return found.input_positions, found.output_positions, found.latents
+
+
 @pytest.mark.parametrize(
     ("changes", "parameters"),
     [({}, 9_632), ({"tied": False}, 10_144), ({"width": 32, "inner": 128}, 31_520), ({"pre": False}, 9_536)],
