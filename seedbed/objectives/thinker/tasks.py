@@ -122,8 +122,8 @@ class Task(Protocol):
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         """The sequences as a model reads and answers them."""
 
-    def read(self, sequence: list[int]) -> Problems:
-        """The problem that a person states."""
+    def read(self, sequence: list[int], length: int = 1) -> Problems:
+        """The problem that a person states, as a training of this length lays it out."""
 
 
 def generate(task: Task, split: str, seed: int, numbers: range, shortest: int, longest: int) -> Problems:
@@ -206,7 +206,7 @@ class OnSequences:
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         return Problems(drawn, lengths, self.solve(drawn, lengths), lengths, shared)
 
-    def read(self, sequence: list[int]) -> Problems:
+    def read(self, sequence: list[int], length: int = 1) -> Problems:
         found = np.array([sequence], np.int64).reshape(1, -1)
         if not found.size or found.min() < 0 or found.max() >= self.symbols:
             raise SeedbedError(f"sequence: found {sequence}, expected symbols from 0 to {self.symbols - 1}")
@@ -284,10 +284,10 @@ class OnNumbers:
         put(targets, end[:, None], self.base)
         return Problems(inputs, equals + 1, targets, end + 1, shared)
 
-    def read(self, sequence: list[int]) -> Problems:
+    def read(self, sequence: list[int], length: int = 1) -> Problems:
         if len(sequence) != 2 or min(sequence) < 0:
             raise SeedbedError(f"sequence: found {sequence}, expected two numbers to add")
-        width = max(map(self.width, sequence))
+        width = max(1 if self.variable else length, *map(self.width, sequence))
         digits = [[number // self.base**place % self.base for place in range(width)] for number in sequence]
         return self.problems(np.array([digits], np.int64), np.array([width]), np.array([False]))
 
