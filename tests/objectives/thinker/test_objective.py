@@ -164,6 +164,14 @@ def test_the_loss_weighs_the_answers_of_its_kind(kind: str, curriculum: dict) ->
     torch.testing.assert_close(found, manual / sum(weights))
 
 
+def test_the_last_of_several_answers_is_the_one_that_counts() -> None:
+    made = thinking(model={"flow": "always"}, n_step=3)
+    batch, compute = made.batch(range(16)), drawn(made.spec, 0, 6)
+    answers = made.model(question(made, batch), compute.rows, 3)
+    assert len(answers) == 3
+    torch.testing.assert_close(made.loss_module(batch, compute)[0], entropy(answers[-1], batch))
+
+
 def question(made: Thinking, batch: Batch):
     from seedbed.objectives.thinker.model import Question
 
