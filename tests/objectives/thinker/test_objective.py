@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -68,6 +69,9 @@ def test_validation_is_held_out_and_the_same_for_every_seed() -> None:
     one, two = (thinking(length=8, seed=seed, **UNIFORM) for seed in (0, 1))
     found = [made.validation_batch(made.validation_numbers()) for made in (one, two)]
     assert torch.equal(found[0].symbols, found[1].symbols) and found[0].symbols.shape == (8, 40)
+    assert found[0].hidden is None
+    expected = generate(one.task, "valid", 0, range(40), 8, 8)
+    assert np.array_equal(found[0].symbols.T, expected.inputs)
     assert not torch.equal(one.batch(range(16)).targets[:1], two.batch(range(16)).targets[:1])
 
 
@@ -83,6 +87,7 @@ def test_a_step_computes_as_much_on_every_process_and_in_every_micro_batch() -> 
             compute.until,
         )
         assert 0 <= compute.before < compute.until <= len(compute.rows)
+    assert len({str(compute.rows) for compute in draws if len(compute.rows) == 3}) > 20
     for n_latent in (1, 2, 3):
         assert sum(compute.n_latent == n_latent for compute in draws) == pytest.approx(100, rel=0.3)
     for n_step in (1, 2, 3, 4):
@@ -219,9 +224,10 @@ def test_validation_is_per_sample_with_the_most_compute() -> None:
     batch.targets[:3, :4] = (batch.targets[:3, :4] + 1) % 8
     batch.beyond = torch.zeros_like(targets, dtype=torch.bool)
     batch.beyond[3:, 0] = batch.beyond[:3, 1] = True  # one sample has wrong symbols alone, one has right ones alone
+    batch.targets[5, 4] = (batch.targets[5, 4] + 1) % 8  # one has a single wrong symbol of six
     found = made.validate(made.loss_module, batch)
-    assert float(found["exact"]) == 13 / 16
-    assert float(found["accuracy"]) == pytest.approx((0 + 1 + 0.5 + 0.5 + 12) / 16)
+    assert float(found["exact"]) == 12 / 16
+    assert float(found["accuracy"]) == pytest.approx((0 + 1 + 0.5 + 0.5 + 5 / 6 + 11) / 16)
     torch.testing.assert_close(found["loss"], entropy(scores, batch))
 
 
