@@ -95,11 +95,38 @@ def test_ranks_and_micro_batches_change_nothing(runs: Runs, grown: Path, tmp_pat
     assert_close(learned(out), learned(grown), rel=2e-2)
 
 
-@pytest.mark.parametrize("zero_stage", [1, 2])
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
 def test_zero_changes_nothing(runs: Runs, grown: Path, tmp_path: Path, zero_stage: int) -> None:
     out = runs.train(tmp_path / "run", growing(), processes=2, zero_stage=zero_stage)
     assert targets(out) == targets(grown)
     assert_close(learned(out), learned(grown), rel=2e-2)
+
+
+KINDS = {
+    "tied, one by one, static memory, progressive loss": {
+        "model": {"tie_word_embeddings": True, "decoding": "output_ar", "static_memory": 2},
+        "loss": {"kind": "progressive", "alpha": 0.5},
+        "n_step": 3,
+    },
+    "full_ar": {"model": {"decoding": "full_ar", "norm": "post"}, "n_latent": None},
+    "window, random plans": {
+        "model": {"latents": "position", "window": 2, "positions": "rope", "flow": "random"},
+        "n_latent": None,
+        "n_step": [1, 4],
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_kind_of_model_is_trained_shared_out_or_not_and_answers(runs: Runs, tmp_path: Path, kind: str) -> None:
+    spec = thinker_spec(**KINDS[kind], curriculum={"kind": "uniform"}, budget={"steps": 4})
+    one = runs.train(tmp_path / "one", spec)
+    two = runs.train(tmp_path / "two", spec, processes=2, zero_stage=3)
+    assert_close(learned(one), learned(two), rel=2e-2)
+    for out in (one, two):
+        assert load(out / "model").answer("copy", [1, 2, 3, 4, 5, 6]) == load(one / "model").answer(
+            "copy", [*range(1, 7)]
+        )
 
 
 # --- stopped ----------------------------------------------------------------------------------------------------------

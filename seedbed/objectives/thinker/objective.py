@@ -39,10 +39,10 @@ class Answering(torch.nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, batch: Batch, compute: Compute) -> tuple[Tensor, Tensor]:
-        """The loss, and which symbols [m, B] the last answer has right."""
+        """The loss, and which symbols [m, B] the last answer has right; a measurement has no progressive part."""
         question = question_of(self.model, batch, compute.places)
         thought = Thought(self.model, question, compute.n_latent)
-        if self.loss["kind"] != "progressive":
+        if self.loss["kind"] != "progressive" or not compute.until:
             answers = thought.run(compute.rows)
             return self.total(answers, batch), right(answers[-1], batch)
         answer = thought.run(compute.rows)[-1]

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from support import drawn_thinker_spec, shaken_thinker, thinker_spec
 from torch import Tensor
 
+from seedbed.objectives.thinker import objective
 from seedbed.objectives.thinker.batch import Batch
 from seedbed.objectives.thinker.compute import drawn, measured, places
 from seedbed.objectives.thinker.flow import always, plain
-from seedbed.objectives.thinker.objective import Thinking
+from seedbed.objectives.thinker.model import Question, Thought
+from seedbed.objectives.thinker.objective import Thinking, question_of
 from seedbed.objectives.thinker.tasks import generate
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
@@ -97,8 +99,6 @@ def test_a_step_computes_as_much_on_every_process_and_in_every_micro_batch() -> 
 
 
 def test_the_compute_is_that_of_the_step_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seedbed.objectives.thinker import objective
-
     asked = []
     monkeypatch.setattr(objective, "drawn", lambda *given: asked.append(given[1]) or drawn(*given))
     made = thinking()
@@ -177,9 +177,7 @@ def test_the_last_of_several_answers_is_the_one_that_counts() -> None:
     torch.testing.assert_close(made.loss_module(batch, compute)[0], entropy(answers[-1], batch))
 
 
-def question(made: Thinking, batch: Batch):
-    from seedbed.objectives.thinker.model import Question
-
+def question(made: Thinking, batch: Batch) -> Question:
     return Question(batch.symbols, batch.hidden, len(batch.targets), None, torch.arange(made.positions))
 
 
@@ -208,8 +206,6 @@ def test_the_share_of_a_progressive_loss_has_no_gradient_from_before() -> None:
 def test_the_right_answers_before_each_are_given_and_the_start_first() -> None:
     made = thinking(model={"decoding": "output_ar"})
     batch = made.batch(range(16))
-    from seedbed.objectives.thinker.objective import question_of
-
     previous = question_of(made.model, batch, torch.arange(6)).previous
     assert torch.equal(previous[1:], batch.targets[:-1]) and set(previous[0].tolist()) == {8}
 
@@ -229,6 +225,14 @@ def test_validation_is_per_sample_with_the_most_compute() -> None:
     assert float(found["exact"]) == 12 / 16
     assert float(found["accuracy"]) == pytest.approx((0 + 1 + 0.5 + 0.5 + 5 / 6 + 11) / 16)
     torch.testing.assert_close(found["loss"], entropy(scores, batch))
+
+
+def test_validation_of_a_progressive_loss_takes_all_steps_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = thinking(loss={"kind": "progressive", "alpha": 0.5}, n_step=4, **UNIFORM)
+    batch = made.batch(range(16))
+    monkeypatch.setattr(Thought, "after", None)
+    found = made.validate(made.loss_module.eval(), batch)
+    torch.testing.assert_close(found["loss"], entropy(made.model(question(made, batch), plain(4), 3)[-1], batch))
 
 
 @pytest.mark.parametrize("flow", ["always", "random", None])
