@@ -369,6 +369,15 @@ def test_gradient_checkpointing_changes_no_gradient(seed: int) -> None:
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
+def test_every_random_plan_trains_all_weights() -> None:
+    for seed in range(100):
+        spec = drawn_thinker_spec(seed, read_step=None, decoding=("parallel", "output_ar")[seed % 2])
+        thinker = shaken_thinker(spec)
+        rows = drawn(1 + seed % 4, seed, spec["model"]["static_memory"] > 0)
+        thinker(question(thinker), rows, most(spec))[-1].square().sum().backward()
+        assert not [name for name, weight in thinker.named_parameters() if weight.grad is None]
+
+
 def test_every_weight_is_trained_and_outputs_of_a_batch_do_not_mix() -> None:
     spec = thinker_spec(model={"static_memory": 2, "decoding": "output_ar", "num_layers": 2})
     thinker = shaken_thinker(spec)
