@@ -88,14 +88,14 @@ def test_the_target_grows_as_far_as_it_is_learned(grown: Path) -> None:
 # --- however it is computed -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"processes": 2}, {"micro_batch": 4}, {"processes": 2, "micro_batch": 4}], ids=str)
+@pytest.mark.parametrize("options", [{"micro_batch": 4}, {"processes": 2, "micro_batch": 4}], ids=str)
 def test_ranks_and_micro_batches_change_nothing(runs: Runs, grown: Path, tmp_path: Path, options: dict) -> None:
     out = runs.train(tmp_path / "run", growing(), **options)
     assert targets(out) == targets(grown)
     assert_close(learned(out), learned(grown), rel=2e-2)
 
 
-@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+@pytest.mark.parametrize("zero_stage", [2])  # 3 is below
 def test_zero_changes_nothing(runs: Runs, grown: Path, tmp_path: Path, zero_stage: int) -> None:
     out = runs.train(tmp_path / "run", growing(), processes=2, zero_stage=zero_stage)
     assert targets(out) == targets(grown)
