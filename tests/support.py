@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from seedbed.config.fields import dump
 from seedbed.config.load import Corpus
 from seedbed.objectives.icae.config import IcaeRun
+from seedbed.objectives.thinker.config import ThinkerRun
 
 ROOT = Path(__file__).parents[1]
 WORDS = "中国 北京 经济 发展 今天 记者 报道 企业 改革 人民 工作 社会 问题 国家 建设 群众 科技 教育 农村 市场".split()
@@ -71,6 +72,67 @@ def icae_spec(**changes: object) -> dict:
         "log_every": 1,
     }
     return IcaeRun.model_validate(fields | changes).spec()
+
+
+def thinker_spec(**changes: object) -> dict:
+    """The spec of a Thinker's run of 12 steps of 16 samples; some keys changed, those of `model` one by one."""
+    fields = {
+        "objective": "thinker",
+        "task": {"name": "copy", "symbols": 8},
+        "length": 6,
+        "n_latent": 3,
+        "n_step": 2,
+        "budget": {"steps": 12},
+        "batch": 16,
+        "optimizer": {"lr": 1e-2},
+        "validation": {"every": 5, "samples": 40},
+        "log_every": 1,
+    }
+    model = {"hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24} | changes.pop("model", {})
+    return ThinkerRun.model_validate(fields | changes | {"model": model}).spec()
+
+
+def drawn_thinker_spec(seed: int, **model: object) -> dict:
+    """The spec of a Thinker of any kind that a configuration allows, some keys of its model given."""
+    draw = random.Random(seed)
+    width, heads = draw.choice([(16, 4), (24, 2), (16, 8)])
+    keys = {
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_layers": draw.choice([1, 1, 2]),
+        "output_layers": draw.choice([1, 1, 2]),
+        "norm": draw.choice(["pre", "post"]),
+        "positions": draw.choice(["learned", "sinusoidal", "rope", "none"]),
+        "latents": draw.choice(["learned", "position"]),
+        "read_step": draw.choice([None, 1, 2]),
+        "n_memory": draw.choice([None, 1, 2]),
+        "static_memory": draw.choice([0, 2]),
+        "output_step": draw.choice([1, 2]),
+        "decoding": draw.choice(["parallel", "output_ar", "full_ar"]),
+        "tie_word_embeddings": draw.choice([False, True]),
+        "window": draw.choice([None, 1, 3]),
+    } | model
+    if keys["decoding"] == "full_ar":
+        keys |= {"latents": "learned", "output_step": 1, "output_layers": 1, "window": None}
+    elif keys["latents"] == "learned":
+        keys["window"] = None
+    own = keys["latents"] == "position" or keys["decoding"] == "full_ar"
+    return thinker_spec(model=keys, n_latent=None if own else draw.choice([1, 3]), n_step=draw.choice([1, 2, 3, 4]))
+
+
+def shaken_thinker(spec: dict):
+    """A Thinker as after some training: none of its weights is what it begins with; always the same."""
+    import torch
+
+    from seedbed.objectives.thinker.geometry import Geometry
+    from seedbed.objectives.thinker.model import Thinker
+
+    torch.manual_seed(0)
+    made = Thinker(Geometry.of(spec), spec["model"]).eval()
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight += 0.3 * torch.randn(weight.shape)
+    return made
 
 
 def inputs_of(data: Path, tokenizer: Path, init: Path | None = None) -> dict[str, Path]:

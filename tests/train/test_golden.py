@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support import icae_spec
+from support import icae_spec, thinker_spec
 from training import Runs, learned, run_spec
 
 GOLDEN = Path(__file__).parent / "golden.json"
@@ -18,13 +18,15 @@ CASES = {
     "gpt2": ({"model": {"family": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2}}, {}),
     "recurrence": ({"data": "order", "recurrence": {"work_size": 8, "cache_size": 12, "stop_gradient_step": 2}}, {}),
     "icae": ({"objective": "icae", "min_seq_len": 8}, {}),
+    "thinker": ({"objective": "thinker", "curriculum": {"kind": "uniform"}, "n_latent": [2, 3], "n_step": [1, 3]}, {}),
 }
+SPECS = {"lm": run_spec, "icae": icae_spec, "thinker": thinker_spec}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_losses_are_those_committed(runs: Runs, tmp_path: Path, case: str) -> None:
     changes, options = CASES[case]
-    spec = icae_spec(**changes) if "objective" in changes else run_spec(**changes)
+    spec = SPECS[changes.get("objective", "lm")](**changes)
     losses = [line["loss"] for line in learned(runs.train(tmp_path / "run", spec, **options))]
     known = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("GOLDEN") == "write":

@@ -90,7 +90,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Runs:
-    """Starts trainings on one set of tokens; those of an ICAE on one of contexts."""
+    """Starts trainings on one set of tokens; those of an ICAE on one of contexts, of a Thinker on nothing."""
 
     tokens: Path
     tokenizer: Path
@@ -98,8 +98,9 @@ class Runs:
 
     def job(self, out: Path, spec: dict, **options: object) -> Job:
         inputs = {key: options.pop(key) for key in ("init", "trunk") if key in options}
-        data = self.contexts if spec["objective"] == "icae" else self.tokens
-        inputs |= {"tokens": data / "index.json", "tokenizer": self.tokenizer / "tokenizer.json"}
+        if spec["objective"] != "thinker":
+            data = self.contexts if spec["objective"] == "icae" else self.tokens
+            inputs |= {"tokens": data / "index.json", "tokenizer": self.tokenizer / "tokenizer.json"}
         until = options.pop("until", None)
         return Job("small", spec, out, inputs, until, Execution(**{"threads": 1} | options))
 
@@ -151,7 +152,10 @@ def free_port() -> int:
 
 def learned(out: Path) -> list[dict]:
     """The metrics of a run without what depends on the clock."""
-    return [without(line, "seconds", "tokens_per_second") for line in read_jsonl(out / "metrics.jsonl")]
+    return [
+        without(line, "seconds", "tokens_per_second", "samples_per_second")
+        for line in read_jsonl(out / "metrics.jsonl")
+    ]
 
 
 def weights(out: Path) -> str:

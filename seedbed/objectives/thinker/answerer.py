@@ -62,7 +62,7 @@ class Answerer:
         """
         if task != self.task_name:
             raise SeedbedError(f"{self.folder}: answers {self.task_name!r}; found the task {task!r}")
-        problem = self.layout.read(list(sequence))
+        problem = self.layout.read(list(sequence), self.facts["length"])
         found = self.answers(problem, n_latent, n_step)[-1][0].tolist()
         end = self.layout.outputs - 1
         ends = task == "addition" and self.facts["task"]["width"] == "variable" and end in found

@@ -1,5 +1,6 @@
 """Configuration of a Thinker's run: a task, a model that takes steps, a curriculum, and how much it may compute."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -102,10 +103,13 @@ class Addition(Strict):
     width: Literal["fixed", "variable"] = "fixed"
 
 
+PYTHON = r"[^:\s]+\.py:[A-Za-z_]\w*"
+
+
 class Custom(Symbols):
     """A function of your own, `file.py:function`: `function(x, lengths)` takes and returns symbols [B, n]."""
 
-    python: Annotated[str, Field(pattern=r"^[^:\s]+\.py:[A-Za-z_]\w*$")]
+    python: Annotated[str, Field(pattern=f"^{PYTHON}$")]
     # what else the function is given
     parameters: dict[str, int] = {}
 
@@ -127,9 +131,15 @@ def task_form(value: Any) -> str:
 
 
 def known_task(value: Any) -> Any:
-    """A task by a name that exists, so that a wrong one is one line with the nearest."""
-    if isinstance(value, dict) and "python" not in value and (name := value.get("name")) not in TASKS:
+    """A task by a name that exists, or of a file, so that a wrong one is one line."""
+    if isinstance(value, Strict):
+        return value
+    if not isinstance(value, dict) or not {"name", "python"} & value.keys():
+        raise ValueError("expected a mapping with name, or with python for a function of your own")
+    if "name" in value and str(name := value["name"]) not in TASKS:
         raise ValueError(f"name: found {name!r}{choices(str(name), TASKS)}")
+    if "name" not in value and not re.fullmatch(PYTHON, str(value["python"])):
+        raise ValueError(f"python: expected file.py:function; found {value['python']!r}")
     return value
 
 
@@ -218,6 +228,8 @@ class ThinkerModel(Strict):
             raise ValueError(f"rope needs heads of even width; found {self.hidden_size // self.num_attention_heads}")
         if self.window and self.latents != "position":
             raise ValueError("window is for latents by position; expected latents: position")
+        if self.latents == "position":
+            self.needs_no("latents by position", max_latent=None)
         if self.decoding == "full_ar":
             self.needs_no(
                 "full_ar", flow=None, latents="learned", max_latent=None, output_step=1, output_layers=1, window=None
@@ -402,6 +414,12 @@ class ThinkerRun(Run):
             )
         if model.window and isinstance(self.task, Addition):
             raise ValueError("model.window: the digits of a sum are not at the places of its numbers; expected none")
+        return self
+
+    @model_validator(mode="after")
+    def vocabularies_are_one(self) -> "ThinkerRun":
+        if self.model.tie_word_embeddings and isinstance(self.task, Addition):
+            raise ValueError("model.tie_word_embeddings: addition answers with other symbols than it reads")
         return self
 
     @model_validator(mode="after")

@@ -55,14 +55,20 @@ def read_once_answer_last(n_step: int, static: bool = False) -> list[Row]:
 
 
 def drawn(n_step: int, seed: int, static: bool = False) -> list[Row]:
-    """A random plan that reads the input at least once, sees something at every step, and answers at the last."""
+    """A random plan that reads the input at least once, sees something at every step, and answers at the last.
+
+    That answer comes from latents and static memory, so that every batch trains all weights: what optimizers do to
+    those without a gradient depends on processes and ZeRO stage.
+    """
     bits, written, rows = mixed(mixed(seed) ^ n_step), False, []
     first = mixed(bits) % n_step
     for step in range(n_step):
         bits = mixed(bits)
         read, lookup, write, still, output = (bool(bits >> place & 1) for place in range(len(COLUMNS)))
-        read |= step == first or not (lookup and written)
-        rows.append(Row(read, lookup, write, static and still, output or step == n_step - 1))
+        last, remembers = step == n_step - 1, lookup and written
+        read |= step == first or not remembers
+        write |= last and not remembers
+        rows.append(Row(read, lookup, write, static and (still or last), output or last))
         written |= write
     return rows
 

@@ -5,7 +5,7 @@ memory is projected to keys and values once, as all steps share the weights.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import torch
@@ -262,7 +262,8 @@ class Thought:
             self.run(rows[:before])
         # what was projected meanwhile has no gradient
         self.input = self.thinker.read(self.question)
-        self.past = [Item(item.vectors, item.order, item.hidden, item.causal) for item in self.past]
+        self.past = [replace(item, projected={}) for item in self.past]
+        self.static = self.static and replace(self.static, projected={})
         return self.run(rows[before:])[-1]
 
     def written(self) -> Item:
@@ -274,6 +275,9 @@ class Thought:
         items += self.past[-self.kept :] if row.mem_lookup and self.kept else self.past if row.mem_lookup else []
         return items + ([self.static] if row.static_mem_lookup and self.static else [])
 
+    def seen_by_outputs(self, row: Row) -> list[Item]:
+        return self.seen(row) + (self.past[-1:] if row.mem_write and not row.mem_lookup else [])
+
     def answered(self, row: Row) -> Tensor:
         """Scores [symbols, outputs, B]."""
         if self.full:
@@ -283,7 +287,7 @@ class Thought:
             for _ in range(self.passes):
                 for layer in self.thinker.output_layers:
                     own = [Item(outputs, order, causal=True)] if self.question.previous is not None else []
-                    outputs = self.attended(layer, outputs, self.seen(row) + own, order)
+                    outputs = self.attended(layer, outputs, self.seen_by_outputs(row) + own, order)
         return self.thinker.head(self.thinker.norm(outputs) if self.thinker.norm else outputs)
 
     def attended(self, layer: Layer, x: Tensor, items: list[Item], order: Tensor | None) -> Tensor:

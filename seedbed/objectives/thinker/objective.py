@@ -39,10 +39,10 @@ class Answering(torch.nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, batch: Batch, compute: Compute) -> tuple[Tensor, Tensor]:
-        """The loss, and which symbols [m, B] the last answer has right."""
+        """The loss, and which symbols [m, B] the last answer has right; a measurement has no progressive part."""
         question = question_of(self.model, batch, compute.places)
         thought = Thought(self.model, question, compute.n_latent)
-        if self.loss["kind"] != "progressive":
+        if self.loss["kind"] != "progressive" or not compute.until:
             answers = thought.run(compute.rows)
             return self.total(answers, batch), right(answers[-1], batch)
         answer = thought.run(compute.rows)[-1]
@@ -169,9 +169,9 @@ class Thinking:
 
     def step_done(self) -> None:
         """Count how much of the step was right, over all processes, towards the curriculum; collective."""
+        if dist.get_world_size() > 1:
+            dist.all_reduce(self.hits)
         if self.curriculum.grows:
-            if dist.get_world_size() > 1:
-                dist.all_reduce(self.hits)
             self.curriculum.learn(self.accuracy)
         self.last, self.hits = self.hits, torch.zeros_like(self.hits)
 
@@ -192,7 +192,7 @@ class Thinking:
         }
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """Share of right symbols in this process's part of the last step, and the target of a growing curriculum."""
+        """Share of right symbols in the last step, and the target of a growing curriculum."""
         found = {"accuracy": self.last[0] / self.last[1].clamp(min=1)}
         return found | ({"target_length": torch.tensor(self.curriculum.target)} if self.curriculum.grows else {})
 

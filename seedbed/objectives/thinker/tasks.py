@@ -116,14 +116,14 @@ class Task(Protocol):
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """64 bits [B] that are equal for sequences that count as the same."""
 
-    def space(self, length: int) -> float:
-        """How many different sequences there are of a length."""
+    def space(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """How many different sequences there are of the size of each, [B]."""
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         """The sequences as a model reads and answers them."""
 
-    def read(self, sequence: list[int]) -> Problems:
-        """The problem that a person states."""
+    def read(self, sequence: list[int], length: int = 1) -> Problems:
+        """The problem that a person states, as a training of this length lays it out."""
 
 
 def generate(task: Task, split: str, seed: int, numbers: range, shortest: int, longest: int) -> Problems:
@@ -131,14 +131,15 @@ def generate(task: Task, split: str, seed: int, numbers: range, shortest: int, l
     numbers = np.asarray(numbers, np.uint64)
     lengths = shortest + below(random_words(seed, split, numbers, 0, 1)[:, 0], longest - shortest + 1)
     sequences = task.drawn(random_words(seed, split, numbers, 1, task.words(longest)), lengths, longest)
-    shared = np.array([task.space(length) < LEAST_SPACE for length in range(shortest, longest + 1)])[lengths - shortest]
+    shared = task.space(sequences, lengths) < LEAST_SPACE
     wrong = np.flatnonzero(~(shared | in_split(task.hashed(sequences, lengths), split)))
     attempt = 1
     while len(wrong):
         attempt += 1
         again = random_words(seed, split, numbers[wrong], attempt, task.words(longest))
         sequences[wrong] = task.drawn(again, lengths[wrong], longest)
-        wrong = wrong[~in_split(task.hashed(sequences[wrong], lengths[wrong]), split)]
+        shared[wrong] = task.space(sequences[wrong], lengths[wrong]) < LEAST_SPACE
+        wrong = wrong[~(shared[wrong] | in_split(task.hashed(sequences[wrong], lengths[wrong]), split))]
     return task.problems(sequences, lengths, shared)
 
 
@@ -168,6 +169,11 @@ def multilinear(x: np.ndarray) -> np.ndarray:
 @cache
 def factors(columns: int) -> np.ndarray:
     return mixed(np.arange(columns, dtype=np.uint64) ^ np.uint64(mixed(HASH_KEY))) | np.uint64(1)
+
+
+def powers(base: int, most: int) -> np.ndarray:
+    """`base` to the power of 0 to `most`, as far as floats go."""
+    return float(base) ** np.minimum(np.arange(most + 1), 60)
 
 
 # --- kinds of problems --------------------------------------------------------------------------------------------
@@ -200,13 +206,13 @@ class OnSequences:
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         return multilinear((drawn + 1) * (places(drawn) < lengths[:, None]))
 
-    def space(self, length: int) -> float:
-        return float(self.symbols) ** min(length, 64)
+    def space(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        return powers(self.symbols, drawn.shape[1])[lengths]
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
         return Problems(drawn, lengths, self.solve(drawn, lengths), lengths, shared)
 
-    def read(self, sequence: list[int]) -> Problems:
+    def read(self, sequence: list[int], length: int = 1) -> Problems:
         found = np.array([sequence], np.int64).reshape(1, -1)
         if not found.size or found.min() < 0 or found.max() >= self.symbols:
             raise SeedbedError(f"sequence: found {sequence}, expected symbols from 0 to {self.symbols - 1}")
@@ -244,23 +250,26 @@ class OnNumbers:
         if not self.largest:
             digits = below(words, self.base).reshape(len(words), 2, longest)
             return digits * (np.arange(longest) < lengths[:, None, None])
-        bounds = np.array([min(self.base**length - 1, self.largest) for length in range(longest + 1)], np.uint64)
+        counts = np.array([min(self.base**length, self.largest + 1) for length in range(longest + 1)], np.uint64)
         wide = words[:, :2].astype(np.uint64) << np.uint64(32) | words[:, 2:]
-        return self.digits(wide % (bounds[lengths][:, None] + np.uint64(1)), longest)
+        return self.digits(wide % counts[lengths, None], longest)
 
-    def digits(self, numbers: np.ndarray, places: int) -> np.ndarray:
-        # numbers are below 2^62: a power beyond it leaves nothing of them, and would not fit into 64 bits
-        powers = np.array([min(self.base**place, 2**62) for place in range(places)])
-        return numbers.astype(np.int64)[..., None] // powers % self.base
+    def digits(self, numbers: np.ndarray, width: int) -> np.ndarray:
+        found = np.zeros((*numbers.shape, width), np.int64)
+        for place in range(width):
+            numbers, found[..., place] = np.divmod(numbers, np.uint64(self.base))
+        return found
 
     def hashed(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """The same for a + b and b + a."""
         first, second = (mixed(multilinear(drawn[:, side])) for side in (0, 1))
         return first + second
 
-    def space(self, length: int) -> float:
-        bound = float(self.base) ** min(length, 64) - 1
-        count = (min(bound, self.largest) if self.largest else bound) + 1
+    def space(self, drawn: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """That of the digits which a problem needs: it is the same problem at a greater length."""
+        needed = np.maximum(*(significant(drawn[:, side]) for side in (0, 1)))
+        count = powers(self.base, drawn.shape[2])[needed]
+        count = np.minimum(count, self.largest + 1) if self.largest else count
         return count * (count + 1) / 2
 
     def problems(self, drawn: np.ndarray, lengths: np.ndarray, shared: np.ndarray) -> Problems:
@@ -281,10 +290,10 @@ class OnNumbers:
         put(targets, end[:, None], self.base)
         return Problems(inputs, equals + 1, targets, end + 1, shared)
 
-    def read(self, sequence: list[int]) -> Problems:
+    def read(self, sequence: list[int], length: int = 1) -> Problems:
         if len(sequence) != 2 or min(sequence) < 0:
             raise SeedbedError(f"sequence: found {sequence}, expected two numbers to add")
-        width = max(map(self.width, sequence))
+        width = max(1 if self.variable else length, *map(self.width, sequence))
         digits = [[number // self.base**place % self.base for place in range(width)] for number in sequence]
         return self.problems(np.array([digits], np.int64), np.array([width]), np.array([False]))
 
