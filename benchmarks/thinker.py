@@ -74,6 +74,8 @@ def run_spec(task: dict, length: int) -> dict:
 
 def ours(compiled: bool, task: dict | None = None, length: int = LENGTH):
     """A function that trains for one step."""
+    import torch
+
     from seedbed.hardware import keep_freed_memory
     from seedbed.objectives.thinker.objective import Thinking
     from seedbed.train.optimizers import build_optimizer
@@ -90,6 +92,7 @@ def ours(compiled: bool, task: dict | None = None, length: int = LENGTH):
         optimizer.zero_grad()
         for loss in objective.losses(objective.loss_module, objective.batch(numbers), numbers):
             loss.backward()
+        torch.nn.utils.clip_grad_norm_(objective.loss_module.parameters(), 1.0)
         optimizer.step()
 
     one.objective = objective

@@ -12,57 +12,76 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WIDEST = 8  # beyond it, and on GPUs, matrix products are faster
+CACHED = 2**22  # scores that are computed at once
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """softmax(q k / sqrt(c) + bias) v for q [h, c, i, B], k and v [h, c, j, B]; bias [i or 1, j, B or 1]."""
+    """softmax(q k / sqrt(c) + bias) v for q [h, c, i, B or 1], k and v [h, c, j, B or 1]; bias [i or 1, j, B or 1]."""
+    if q.shape[3] > k.shape[3]:
+        k, v = (part.expand(-1, -1, -1, q.shape[3]) for part in (k, v))
     if q.device.type == "cpu" and q.shape[1] <= WIDEST:
         return Broadcast.apply(q, k, v, bias)
+    q = q.expand(-1, -1, -1, k.shape[3])
     q, k, v = (part.permute(3, 0, 2, 1) for part in (q, k, v))  # [B, h, positions, c]
     mask = None if bias is None else bias.permute(2, 0, 1)[:, None]
     return F.scaled_dot_product_attention(q, k, v, mask).permute(1, 3, 2, 0)
 
 
 class Broadcast(torch.autograd.Function):
-    """Attention one head at a time, with scores [i, j, B] as sums of products of rows."""
+    """Attention with scores [heads, i, j, B] as sums of products of rows, as many heads at once as the cache holds.
+
+    Where all samples have the same queries, at the first step and for outputs, their products are matrix products.
+    """
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        heads, width, queries, batch = q.shape
-        q = q / sqrt(width)
-        out, weights = torch.empty_like(q), q.new_empty(heads, queries, k.shape[2], batch)
-        for head in range(heads):
-            products = dot(q[head, :, :, None], k[head, :, None])
+        width = q.shape[1]
+        q, k, v = q / sqrt(width), k.contiguous(), v.contiguous()
+        out, weights = q.new_empty(*q.shape[:3], k.shape[3]), []
+        for some in groups(q, k):
+            products = scores(q[some], k[some])
             if bias is not None:
                 products += bias
-            torch.softmax(products, 1, out=weights[head])
+            weights.append(products.softmax(2))
             for one in range(width):
-                torch.sum(torch.mul(weights[head], v[head, one], out=products), 1, out=out[head, one])
-        ctx.save_for_backward(q, k, v, weights, out)
+                torch.sum(torch.mul(weights[-1], v[some, one, None], out=products), 2, out=out[some, one])
+        ctx.save_for_backward(q, k, v, out, *weights)
         return out
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, weights, result = ctx.saved_tensors
-        heads, width = q.shape[:2]
+        q, k, v, out, *weights = ctx.saved_tensors
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        buffer, inner = torch.empty_like(weights[0]), (gradient * result).sum(1)
-        for head in range(heads):
-            out = gradient[head, :, :, None]
-            for one in range(width):
-                torch.sum(torch.mul(weights[head], out[one], out=buffer), 0, out=dv[head, one])
+        inner = (gradient * out).sum(1)
+        for some, weight in zip(groups(q, k), weights, strict=True):
             # the derivative of softmax, whose sum over weights is known from the result
-            products = dot(out, v[head, :, None])
-            products.sub_(inner[head, :, None]).mul_(weights[head])
-            for one in range(width):
-                torch.sum(torch.mul(products, k[head, one], out=buffer), 1, out=dq[head, one])
-                torch.sum(torch.mul(products, q[head, one, :, None], out=buffer), 0, out=dk[head, one])
-        return dq / sqrt(width), dk, dv, None
+            products = scores(gradient[some], v[some])
+            products.sub_(inner[some, :, None]).mul_(weight)
+            buffer = torch.empty_like(products)
+            for one in range(q.shape[1]):
+                torch.sum(torch.mul(weight, gradient[some, one, :, None], out=buffer), 1, out=dv[some, one])
+            if q.shape[3] < k.shape[3]:
+                rows = products.flatten(2)
+                dq[some] = (k[some].flatten(2) @ rows.transpose(1, 2))[..., None]
+                dk[some] = (q[some].flatten(2) @ rows).view_as(k[some])
+                continue
+            for one in range(q.shape[1]):
+                torch.sum(torch.mul(products, k[some, one, None], out=buffer), 2, out=dq[some, one])
+                torch.sum(torch.mul(products, q[some, one, :, None], out=buffer), 1, out=dk[some, one])
+        return dq / sqrt(q.shape[1]), dk, dv, None
 
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Sum over the first dimension of a product that is broadcast."""
-    total = a[0] * b[0]
-    for one in range(1, len(a)):
-        total.addcmul_(a[one], b[one])
+def groups(q: Tensor, k: Tensor) -> list[slice]:
+    """The heads in groups whose scores stay in the cache."""
+    size = max(1, CACHED // (q.shape[2] * k.shape[2] * k.shape[3]))
+    return [slice(first, first + size) for first in range(0, len(q), size)]
+
+
+def scores(q: Tensor, k: Tensor) -> Tensor:
+    """q k for q [h, c, i, B or 1] and k [h, c, j, B]: [h, i, j, B]."""
+    if q.shape[3] < k.shape[3]:
+        return (q.flatten(2).transpose(1, 2) @ k.flatten(2)).view(len(q), q.shape[2], *k.shape[2:])
+    total = q[:, 0, :, None] * k[:, 0, None]
+    for one in range(1, q.shape[1]):
+        total.addcmul_(q[:, one, :, None], k[:, one, None])
     return total

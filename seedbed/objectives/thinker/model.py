@@ -142,7 +142,9 @@ class Layer(nn.Module):
 
 
 def joined(parts: tuple[Tensor, ...]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    """Parts [.., n, B or 1] one behind the other."""
+    batch = max(part.shape[3] for part in parts)
+    return torch.cat([part.expand(-1, -1, -1, batch) for part in parts], 2) if len(parts) > 1 else parts[0]
 
 
 class Thinker(nn.Module):
@@ -199,7 +201,7 @@ class Thinker(nn.Module):
         return torch.cat([angle.sin(), angle.cos()])[: self.geometry.width, :, None] * self.model["embedding_range"]
 
     def first_latents(self, question: Question, n_latent: int | None) -> tuple[Tensor, Tensor | None]:
-        """The latents before the first step, [width, n, B], and their order."""
+        """The latents before the first step, [width, n, B or 1], and their order."""
         count, batch = question.symbols.shape
         if self.model["decoding"] == "full_ar":
             return self.first_outputs(question)
@@ -208,19 +210,20 @@ class Thinker(nn.Module):
             order = torch.arange(count, device=question.symbols.device)
         else:
             own, count, order = self.latents.weight[:n_latent].T[..., None], n_latent, None
-        latents = own.expand(-1, count, batch)
+        latents = own.expand(-1, count, 1)
         if self.training and self.model["latent_noise"]:
-            latents = latents + self.model["latent_noise"] * torch.randn_like(latents)
+            noise = torch.randn(len(own), count, batch, device=own.device)
+            latents = latents + self.model["latent_noise"] * noise
         return latents, order
 
     def first_outputs(self, question: Question) -> tuple[Tensor, Tensor]:
-        """The queries of the outputs, [width, m, B], and their order."""
-        count, batch = question.outputs, question.symbols.shape[1]
+        """The queries of the outputs, [width, m, B or 1], and their order."""
+        count = question.outputs
         if self.geometry.output_positions:
             own = self.places(self.queries, question, count)
         else:
             own = self.queries.weight.T[..., None] + self.places(None, question, count)
-        queries = own.expand(-1, count, batch)
+        queries = own.expand(-1, count, 1)
         if question.previous is not None:
             queries = queries + first(self.answers(question.previous))
         return queries, torch.arange(count, device=question.symbols.device)
@@ -240,7 +243,7 @@ class Thought:
         self.full = model["decoding"] == "full_ar"
         self.input = thinker.read(question)
         static = thinker.static
-        self.static = static and Item(static.weight.T[..., None].expand(-1, -1, question.symbols.shape[1]))
+        self.static = static and Item(static.weight.T[..., None])
         self.latents, self.order = thinker.first_latents(question, n_latent)
         # a latent for each output is an embedding of the answer before it, which those after it have to see
         self.past = [self.written()] if self.full else []

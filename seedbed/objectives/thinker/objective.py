@@ -85,7 +85,8 @@ def mean_loss(scores: Tensor, batch: Batch) -> Tensor:
 
 def right(scores: Tensor, batch: Batch) -> Tensor:
     """Which symbols [m, B] are right; padding is not."""
-    return (scores.detach().argmax(0) == batch.targets) & batch.real
+    scores = scores.detach()  # no argmax: over the first dimension that takes as long as a step's softmax
+    return (scores.gather(0, batch.targets[None])[0] >= scores.amax(0)) & batch.real
 
 
 class Thinking:
@@ -129,7 +130,7 @@ class Thinking:
     def prepare(self, precision: str) -> None: ...
 
     def compile(self) -> None:
-        self.model.compile()
+        self.loss_module.compile()
 
     def checkpoint_activations(self) -> None:
         for layer in (*self.model.layers, *self.model.output_layers):
