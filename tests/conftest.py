@@ -30,6 +30,7 @@ ONE_PROJECT = {
     "test_targets.py": "finished_project",
     "test_terminal.py": "finished_project",
     "test_icae.py": "compressing",
+    "test_thinker.py": "thinking",
     "test_trunks.py": "wsd",
 }
 

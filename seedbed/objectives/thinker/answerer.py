@@ -16,7 +16,7 @@ from seedbed.objectives.thinker.compute import measured
 from seedbed.objectives.thinker.flow import Row
 from seedbed.objectives.thinker.geometry import Geometry
 from seedbed.objectives.thinker.model import Question, Thinker, Thought
-from seedbed.objectives.thinker.tasks import Problems, Task, layout_of
+from seedbed.objectives.thinker.tasks import Problems, Task, layout_of, name_of
 
 
 @dataclass
@@ -44,8 +44,7 @@ class Answerer:
 
     @property
     def task_name(self) -> str:
-        task = self.facts["task"]
-        return task.get("name") or task["python"].partition(":")[2]
+        return name_of(self.facts["task"])
 
     @property
     def layout(self) -> Task:

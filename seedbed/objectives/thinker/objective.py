@@ -19,7 +19,7 @@ from seedbed.objectives.thinker.curriculum import Curriculum
 from seedbed.objectives.thinker.flow import Row
 from seedbed.objectives.thinker.geometry import Geometry
 from seedbed.objectives.thinker.model import Question, Thinker, Thought
-from seedbed.objectives.thinker.tasks import generate, task_of
+from seedbed.objectives.thinker.tasks import generate, name_of, task_of
 
 HOW = """
 ```python
@@ -225,8 +225,8 @@ class Thinking:
 
     def card(self) -> Card:
         task = self.spec["task"]
-        name = task.get("name") or task["python"]
-        example = [12, 30] if name == "addition" else [number % task["symbols"] for number in (3, 1, 2)]
+        name = name_of(task)
+        example = [1, 1] if name == "addition" else [number % task["symbols"] for number in (3, 1, 2)]
         return Card(
             metadata="library_name: safetensors",
             what=f"A Thinker for the task {name}",

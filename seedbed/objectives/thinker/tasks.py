@@ -333,6 +333,11 @@ def task_of(spec: dict, file: Path | None = None) -> Task:
     return OnSequences(symbols, lambda x, lengths: function(x, lengths, symbols, **parameters))
 
 
+def name_of(spec: dict) -> str:
+    """What a task is called: its name, or that of the user's function."""
+    return spec["python"].partition(":")[2] if "python" in spec else spec["name"]
+
+
 def layout_of(spec: dict) -> Task:
     """What a task of this spec reads and answers; one of the user's own is not imported for it, and solves nothing."""
     return OnSequences(spec["symbols"], unsolved) if "python" in spec else task_of(spec)
