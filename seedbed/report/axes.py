@@ -21,8 +21,9 @@ COLOURS = [
 
 
 def colours(study: StudyResults) -> dict[str, str]:
-    """A colour for each run and model."""
-    return {subject: COLOURS[number % len(COLOURS)] for number, subject in enumerate(study.subjects)}
+    """A colour for each run and model; runs that differ in their seed alone share one."""
+    kinds = list(dict.fromkeys(study.kinds.values()))
+    return {subject: COLOURS[kinds.index(kind) % len(COLOURS)] for subject, kind in study.kinds.items()}
 
 
 def mark(panels: dict[str, plt.Axes], places: set[float], style: object, label: str) -> None:

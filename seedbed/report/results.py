@@ -42,6 +42,15 @@ class StudyResults:
             for variant in self.spec["variants"]
         }
 
+    @cached_property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """What each run and model is but for the seed of a run, the same for runs that differ in nothing else."""
+        varied = {
+            variant["run"]: tuple(value for key, value in variant["values"].items() if key != "seed")
+            for variant in self.spec["variants"]
+        }
+        return {subject: varied.get(subject, (subject,)) for subject in self.subjects}
+
     def summary(self, run: str) -> dict:
         return read_json(self.results / "runs" / run / "summary.json")
 

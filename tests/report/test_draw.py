@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from example_study import LOSS, counting_samples, draw_plots, example_study
 
+from seedbed.report.axes import colours
 from seedbed.report.draw import draw, smoothed, write_svg
 
 PLOTS = [LOSS, {"kind": "loss", "x": "seconds", "smooth": 2, "log": True}]
@@ -36,3 +37,11 @@ def test_smoothing_is_a_running_mean() -> None:
     assert smoothed([1, 2, 3, 4], 1).tolist() == [1, 2, 3, 4]
     assert smoothed([1, 2, 3, 4], 2).tolist() == [1, 1.5, 2.5, 3.5]
     assert np.allclose(smoothed([1, 2, 3], 10), [1, 1.5, 2])
+
+
+def test_runs_that_differ_in_their_seed_alone_share_a_colour(tmp_path: Path) -> None:
+    values = [("a", "small", "0"), ("b", "small", "1"), ("c", "large", "0")]
+    variants = [{"run": run, "values": {"size": size, "seed": seed}} for run, size, seed in values]
+    found = colours(example_study(tmp_path, variants=variants))
+    assert found["a"] == found["b"] != found["c"]
+    assert len({found["c"], found["a"], found["qwen"]}) == 3

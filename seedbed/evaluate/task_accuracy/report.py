@@ -10,7 +10,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from seedbed.evaluate.task_accuracy.result import Range, Result, Right
-from seedbed.report.axes import COLOURS, INK, accuracy_axis, band, colours, first_of, legend_below
+from seedbed.report.axes import INK, accuracy_axis, band, colours, first_of, legend_below
 from seedbed.report.contract import Plot, Report
 from seedbed.report.results import StudyResults
 
@@ -150,7 +150,8 @@ def legend(figure: Figure, axes: plt.Axes) -> None:
 
 def marker(study: StudyResults, subject: str) -> str:
     """The runs of a colour differ by it."""
-    return MARKERS[study.subjects.index(subject) // len(COLOURS) % len(MARKERS)]
+    shared = [other for other, colour in colours(study).items() if colour == colours(study)[subject]]
+    return MARKERS[shared.index(subject) % len(MARKERS)]
 
 
 # --- training --------------------------------------------------------------------------------------------------------
