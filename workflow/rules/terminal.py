@@ -1,6 +1,7 @@
 """What a person reads while the workflow runs: which job, how many of how many, how long, and at last why it failed."""
 
 import logging
+import os
 import re
 import sys
 import time
@@ -45,6 +46,8 @@ class Terminal(logging.Handler):
                 stream = sys.stderr if record.levelno >= logging.ERROR else self.stream
                 stream.write(f"{CLEAR if stream.isatty() else ''}{text}\n")
                 stream.flush()
+        except BrokenPipeError:  # as of `snakemake -n | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         except Exception:
             self.handleError(record)
 

@@ -61,12 +61,11 @@ def drawn(n_step: int, seed: int, static: bool = False) -> list[Row]:
     those without a gradient depends on processes and ZeRO stage.
     """
     bits, written, rows = mixed(mixed(seed) ^ n_step), False, []
-    first = mixed(bits) % n_step
     for step in range(n_step):
         bits = mixed(bits)
         read, lookup, write, still, output = (bool(bits >> place & 1) for place in range(len(COLUMNS)))
         last, remembers = step == n_step - 1, lookup and written
-        read |= step == first or not remembers
+        read |= not remembers  # the first step, too
         write |= last and not remembers
         rows.append(Row(read, lookup, write, static and (still or last), output or last))
         written |= write
