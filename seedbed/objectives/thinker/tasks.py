@@ -163,7 +163,7 @@ def in_split(bits: np.ndarray, split: str) -> np.ndarray:
 
 def multilinear(x: np.ndarray) -> np.ndarray:
     """64-bit hash of each row (Lemire and Kaser, arXiv 1202.4961), the same with zeros behind it."""
-    return (x.astype(np.uint64) * factors(x.shape[1])).sum(1, dtype=np.uint64)
+    return x.astype(np.uint64) @ factors(x.shape[1])
 
 
 @cache
@@ -307,7 +307,10 @@ class OnNumbers:
 
 def significant(digits: np.ndarray) -> np.ndarray:
     """Digits of each number without leading zeros, at least one."""
-    return np.maximum(1, ((digits > 0) * (1 + np.arange(digits.shape[1]))).max(1))
+    needed = np.ones(len(digits), np.int64)
+    for place in range(1, digits.shape[1]):
+        needed[digits[:, place] > 0] = place + 1
+    return needed
 
 
 def put(x: np.ndarray, index: np.ndarray, values: np.ndarray | int) -> None:
