@@ -2,8 +2,6 @@
 
 import io
 import logging
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -114,10 +112,3 @@ def test_at_the_end_stand_the_reports(finished_project) -> None:
     assert done.returncode == 0, done.stdout
     title = finished_project.config["studies"]["batch"]["title"]
     assert done.stdout.splitlines()[-1] == f"results/studies/batch/report.html  {title} (2 compared)"
-
-
-def test_nobody_has_to_read_to_the_end(finished_project) -> None:
-    finished_project.write()
-    command = shlex.join(finished_project.command("-n", "--forceall"))
-    done = subprocess.run(f"{command} | head -n 1", shell=True, cwd=finished_project.folder, capture_output=True)
-    assert b"Traceback" not in done.stderr
