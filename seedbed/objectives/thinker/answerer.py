@@ -1,6 +1,6 @@
 """A trained Thinker, loaded to answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Answerer:
     folder: Path
 
     def __post_init__(self) -> None:
-        if read_json(self.folder / "config.json").get("model_type") != "thinker":
+        if self.facts.get("model_type") != "thinker":
             raise SeedbedError(f"{self.folder}: config.json is not of a Thinker; expected model_type 'thinker'")
 
     @cached_property
@@ -95,7 +95,7 @@ class Answerer:
         """Answers [m, B], each made after those before it; the latents do not see them unless they are the outputs."""
         full = self.facts["model"]["decoding"] == "full_ar"
         last = max(number for number, row in enumerate(rows) if row.output)
-        quiet = [Row(**vars(row) | {"output": number == last}) for number, row in enumerate(rows[: last + 1])]
+        quiet = [replace(row, output=number == last) for number, row in enumerate(rows[: last + 1])]
         answered, thought = question.previous, None
         for place in range(question.outputs):
             question.previous, question.outputs = answered[: place + 1], place + 1

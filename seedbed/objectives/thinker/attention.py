@@ -1,8 +1,8 @@
 """Attention for heads a few values wide, where matrix products have nothing to multiply.
 
 Tensors are feature-first, [heads, width of a head, positions, batch]: sums over the width and over positions are then
-element-wise operations on long rows. With two to eight values a head that takes a third of the time of batched matrix
-products on CPUs (benchmarks/thinker.py).
+element-wise operations on long rows. On two cores, forward and backward of 20 queries, 52 keys and 256 samples took 3.8
+against 23.9 ms with torch's own attention at 8 heads of 2 values, and 12.5 against 14.7 ms at 2 heads of 32.
 """
 
 from math import sqrt
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDEST = 8  # beyond it, and on GPUs, matrix products are faster
+WIDEST = 32  # values of a head; beyond it, and on GPUs, torch's own attention
 CACHED = 2**22  # scores that are computed at once
 
 

@@ -254,7 +254,7 @@ class Thought:
             for layer in self.thinker.layers:
                 self.latents = self.attended(layer, self.latents, self.seen(row), self.order)
             if row.mem_write:
-                self.past.append(self.written())
+                self.past = [*self.past, self.written()][-(self.kept or 0) :]
             if row.output:
                 found.append(self.answered(row))
         return found
@@ -275,7 +275,7 @@ class Thought:
 
     def seen(self, row: Row) -> list[Item]:
         items = [self.input] if row.read_input else []
-        items += self.past[-self.kept :] if row.mem_lookup and self.kept else self.past if row.mem_lookup else []
+        items += self.past if row.mem_lookup else []
         return items + ([self.static] if row.static_mem_lookup and self.static else [])
 
     def seen_by_outputs(self, row: Row) -> list[Item]:

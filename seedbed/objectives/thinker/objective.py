@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ class Answering(torch.nn.Module):
 
 def answering_at(rows: list[Row], until: int) -> list[Row]:
     """The first rows of a plain loop, of which the last one answers."""
-    return [*rows[: until - 1], Row(**asdict(rows[until - 1]) | {"output": True})]
+    return [*rows[: until - 1], replace(rows[until - 1], output=True)]
 
 
 def question_of(model: Thinker, batch: Batch, places: Tensor) -> Question:
