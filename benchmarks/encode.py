@@ -14,9 +14,9 @@ import datasets
 from memory import SPEC, write_documents
 from transformers import AutoTokenizer
 
-from seedbed.data.corpus import build_corpus
+from seedbed.data.corpus import build_corpus, shards
 from seedbed.data.sources import documents
-from seedbed.data.tokenizer import build_tokenizer, shards
+from seedbed.data.tokenizer import build_tokenizer
 from seedbed.data.tokens import build_tokens
 
 
@@ -36,7 +36,7 @@ def theirs(corpus: Path, tokenizer: Path, target: Path) -> float:
         return {"ids": [row + [end] for row in ids["input_ids"]]}
 
     for split in ("train", "valid", "test"):
-        files = [str(path) for path in shards(corpus, split)]
+        files = [str(shard.path) for shard in shards(corpus, split)]
         loading = {"cache_dir": str(target / "cache"), "split": "train"}
         read = datasets.load_dataset("json", data_files=files, **loading)
         processes = min(2, len(read))

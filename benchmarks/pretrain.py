@@ -218,7 +218,8 @@ def write_tokens(folder: Path, tokens: int) -> None:
     """Random token shards and a tokenizer that only has to be there."""
     import numpy as np
 
-    from seedbed.files import sha256, write_json
+    from seedbed.checksums import sha256
+    from seedbed.files import write_json
 
     (folder / "tokens" / "shards").mkdir(parents=True)
     index = {"dtype": "uint16", "vocab_size": VOCABULARY, "eos_id": 0, "splits": {}}

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
 from seedbed.errors import SeedbedError
-from seedbed.files import write_json
 
 
 def main() -> None:
@@ -17,12 +16,13 @@ def main() -> None:
         spec = spec_of(args, "evaluation")
         if "source" not in spec:
             raise SeedbedError(f"evaluation {args.name}: has no questions; expected one of kind cmmlu")
-        from seedbed.evaluate.cmmlu.contamination import find
+        from seedbed.evaluate.cmmlu.contamination import Found, find
         from seedbed.evaluate.job import write_rows
+        from seedbed.records import write_record
 
         result, rows = find(spec["source"], args.corpus, args.processes)
         write_rows(args.out.with_suffix(".tsv"), rows)
-        write_json(args.out.with_suffix(".json"), result)
+        write_record(args.out.with_suffix(".json"), Found, result)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,10 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, required=True, help="directory to write")
     args = arguments.parse_args()
     with reporting(args.log):
-        from seedbed.files import replacing
-        from seedbed.report.draw import draw, plot_name, write_svg
+        from seedbed.report.draw import write_plots
         from seedbed.report.results import StudyResults
 
-        study = StudyResults(spec_of(args, "study"), args.results)
-        with replacing(args.out) as folder:
-            folder.mkdir()
-            for plot in study.spec["plots"]:
-                write_svg(draw(study, plot), folder / f"{plot_name(plot)}.svg")
+        write_plots(StudyResults(spec_of(args, "study"), args.results), args.out)
 
 
 if __name__ == "__main__":

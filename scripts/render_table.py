@@ -8,15 +8,19 @@ from seedbed.cli import parser, reporting, spec_of
 def main() -> None:
     arguments = parser(__doc__, "study")
     arguments.add_argument("--results", type=Path, required=True, help="directory with runs/ and evaluations/")
-    arguments.add_argument("--out", type=Path, required=True, help="the .tsv to write")
+    arguments.add_argument("--out", type=Path, required=True, help="the .tsv to write; a .json is written beside it")
     args = arguments.parse_args()
     with reporting(args.log):
-        from seedbed.files import write_text
-        from seedbed.report.results import StudyResults
-        from seedbed.report.table import study_table
+        import pandas as pd
 
-        study = StudyResults(spec_of(args, "study"), args.results)
-        write_text(args.out, study_table(study).to_csv(sep="\t", index=False))
+        from seedbed.files import write_text
+        from seedbed.records import write_record
+        from seedbed.report.results import StudyResults
+        from seedbed.report.table import Table, study_rows
+
+        rows = study_rows(StudyResults(spec_of(args, "study"), args.results))
+        write_text(args.out, pd.DataFrame(rows).to_csv(sep="\t", index=False))
+        write_record(args.out.with_suffix(".json"), Table, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from seedbed.errors import SeedbedError
+
+if TYPE_CHECKING:  # slow to load, and most of what reads files does without
+    from torch import Tensor
 
 
 @contextmanager
@@ -105,26 +108,37 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SeedbedError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, a number of thousands of digits
         raise SeedbedError(f"{path}: not valid JSON ({error})") from None
 
 
 def read_jsonl(path: Path | str) -> list[dict]:
-    with Path(path).open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    """The mappings of a file with one in each line."""
+    found = []
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            for line in lines:
+                found.append(json.loads(line))
+    except FileNotFoundError:
+        raise SeedbedError(f"{path}: no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise SeedbedError(f"{path}: line {len(found) + 1}: not valid JSON ({error})") from None
+    return found
 
 
-def sha256(path: Path | str) -> str:
-    """Checksum of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def read_tensors(path: Path | str) -> "dict[str, Tensor]":
+    """The tensors of a safetensors file by name."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-
-def weight_checksums(folder: Path) -> dict[str, str]:
-    """Checksums of the weights in a model's directory, by file."""
-    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SeedbedError(f"{path}: no such file") from None
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that torch does not have
+        raise SeedbedError(f"{path}: no safetensors file ({error})") from None
 
 
 def sha256_of(value: Any) -> str:
     """Checksum of a JSON value, independent of key order and spelling."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode(errors="surrogatepass")).hexdigest()

@@ -9,13 +9,91 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from seedbed.config.fields import dump
+from seedbed.checksums import described, described_files
+from seedbed.config.fields import dump, without
 from seedbed.config.load import Corpus
+from seedbed.data.formats import STATS, CorpusStats
+from seedbed.files import read_json, write_json, write_text
 from seedbed.objectives.icae.config import IcaeRun
 from seedbed.objectives.thinker.config import ThinkerRun
+from seedbed.records import SEAL, sealed, write_record
+from seedbed.runs import SUMMARIES, Provenance
 
 ROOT = Path(__file__).parents[1]
 WORDS = "中国 北京 经济 发展 今天 记者 报道 企业 改革 人民 工作 社会 问题 国家 建设 群众 科技 教育 农村 市场".split()
+
+
+COSTS = {
+    "run": "a",
+    "identity": "f" * 64,
+    "unit": "tokens",
+    "parameters": 1234,
+    "trained_parameters": 1234,
+    "epochs": 0.5,
+    "steps": 4,
+    "tokens": 40,
+    "own_tokens": 40,
+    "spikes": [],
+    "tokens_per_second": 20.0,
+    "seconds": 75.0,
+    "devices": 1,
+    "device_hours": 0.5,
+    "peak_memory_bytes": {"host": 2**30},
+}
+PROVENANCE = {
+    "run": "a",
+    "identity": "f" * 64,
+    "execution": {"processes": 2, "micro_batch": 1, "accumulation": 1, "zero_stage": 0},
+    "precision": "fp32",
+    "git": None,
+    "machine": {"processor": "x"},
+    "software": {"torch": "1"},
+    "inputs": {"tokens": "e" * 64},
+}
+
+
+def leave_run(run: Path, lines: list[dict], spec: dict, **changes: object) -> Path:
+    """What a finished run leaves beside its model, with these lines of metrics; some keys of its summary changed."""
+    write_record(run / "summary.json", SUMMARIES, COSTS | {"loss": 5.0, "valid_loss": 5.0} | changes)
+    write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_record(run / "run.json", Provenance, PROVENANCE | {"spec": spec, "files": described_files(run)})
+    return run
+
+
+def change_metrics(run: Path, lines: list[dict]) -> None:
+    """Let a finished run have other lines of metrics."""
+    write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    (run / "run.json").unlink(missing_ok=True)
+    write_record(run / "run.json", Provenance, PROVENANCE | {"spec": {}, "files": described_files(run)})
+
+
+def contents(path: Path) -> dict:
+    """What a JSON file between stages has, without its checksum."""
+    return without(read_json(path), SEAL)
+
+
+def change(path: Path, **changes: object) -> None:
+    """Change some keys of such a file, as if a stage had written it so."""
+    write_json(path, sealed(contents(path) | changes))
+
+
+def corpus_of(folder: Path, splits: dict[str, list[list[str]]]) -> Path:
+    """A corpus as one is built, with a shard for each list of texts."""
+    (folder / "documents").mkdir(parents=True)
+    stats = {"read": 0, "too_short": 0, "duplicates": 0, "splits": {}}
+    for split, parts in splits.items():
+        shards = []
+        for number, texts in enumerate(parts):
+            path = folder / "documents" / f"{split}-{number:05d}-of-{len(parts):05d}.jsonl"
+            lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts]
+            path.write_text("".join(lines), encoding="utf-8")
+            shards.append({"file": path.name} | described(path))
+        every = [text for texts in parts for text in texts]
+        counts = {"documents": len(every), "characters": sum(map(len, every)), "words": 0, "length_quantiles": {}}
+        counts["bytes"] = sum(len(text.encode()) for text in every)
+        stats["splits"][split] = counts | {"shards": shards}
+    write_record(folder / STATS, CorpusStats, stats)
+    return folder
 
 
 def default_config() -> dict:

@@ -10,10 +10,10 @@ import termios
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, corpus_of
 
 from seedbed import progress as shown
-from seedbed.data.corpus import read_documents
+from seedbed.data.corpus import read_documents, shards
 
 LOOP = "from seedbed import progress as p; p.IN_TERMINAL = {'mininterval': 0}; p.ELSEWHERE = {'mininterval': 0}; "
 LOOP += "bar = p.progress(what='tiny', unit='steps', total=4); "
@@ -60,9 +60,8 @@ def test_reading_counts_the_bytes_of_a_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(shown, "ELSEWHERE", {"mininterval": 0})
-    path = tmp_path / "shard.jsonl"
-    path.write_text('{"text": "一"}\n{"text": "二"}\n', encoding="utf-8")
-    assert list(read_documents(path, "reading")) == ["一", "二"]
+    (shard,) = shards(corpus_of(tmp_path, {"train": [["一", "二"]]}), "train")
+    assert list(read_documents(shard, "reading")) == ["一", "二"]
     assert "reading: 100%" in capfd.readouterr().err
-    assert list(read_documents(path)) == ["一", "二"]
+    assert list(read_documents(shard)) == ["一", "二"]
     assert capfd.readouterr().err == ""

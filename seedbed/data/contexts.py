@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from seedbed.data.corpus import SPLITS, read_documents
-from seedbed.data.tokenizer import load_for_encoding, shards
+from seedbed.data.corpus import SPLITS, Shard, read_documents, shards
+from seedbed.data.formats import INDEX, Index, TokenShard
+from seedbed.data.tokenizer import load_for_encoding
 from seedbed.data.tokens import BLOCK, TokenSplit, encoded, header, mixed, permuted, run_jobs, write_shard
 from seedbed.errors import SeedbedError
-from seedbed.files import replacing, write_json
+from seedbed.files import replacing
+from seedbed.records import write_record
 
 HELD_OUT_FROM = SPLITS[::-1]  # what pretraining never saw is held out first
 RANKS = np.array([0, 0, 0, 0, 1, 1, 2, 3])  # equally likely: the four successors of an id have 1/2, 1/4, 1/8, 1/8
@@ -25,7 +27,7 @@ EVALUATION_SEED = 0
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def build_contexts(spec: dict, corpus: Path | None, tokenizer: Path, target: Path, processes: int = 1) -> dict:
+def build_contexts(spec: dict, corpus: Path | None, tokenizer: Path, target: Path, processes: int = 1) -> Index:
     """Write `target/shards/*.bin` and `target/index.json` with the splits train and held_out; return the index.
 
     `spec` is a set of contexts of the configuration; `corpus` the directory of a built corpus, unless it is a control.
@@ -41,7 +43,7 @@ def build_contexts(spec: dict, corpus: Path | None, tokenizer: Path, target: Pat
             index |= write_control(spec, tokenizer, partial / "shards", index)
         else:
             index |= write_long(spec, corpus, tokenizer, partial / "shards", index["dtype"], processes)
-        write_json(partial / "index.json", index)
+        write_record(partial / INDEX, Index, index)
     return index
 
 
@@ -60,7 +62,7 @@ def write_long(spec: dict, corpus: Path, tokenizer: Path, folder: Path, dtype: s
     return {"splits": splits, "held_out_from": held_out_from}
 
 
-def divide(spec: dict, corpus: Path, processes: int) -> tuple[dict[str, list[tuple[Path, int, int]]], dict[str, int]]:
+def divide(spec: dict, corpus: Path, processes: int) -> tuple[dict[str, list[tuple[Shard, int, int]]], dict[str, int]]:
     """Which long documents of which shards go to which split, and how many are held out of each split of the corpus.
 
     A part (shard, first, stop) is the long documents first..stop-1 of a document shard.
@@ -82,7 +84,7 @@ def divide(spec: dict, corpus: Path, processes: int) -> tuple[dict[str, list[tup
     return parts, held_out_from
 
 
-def count_long(job: tuple[Path, int]) -> dict:
+def count_long(job: tuple[Shard, int]) -> dict:
     """How many documents a shard has, how many of them are long, and the characters of the longest."""
     shard, min_chars = job
     documents = long = longest = 0
@@ -111,7 +113,7 @@ def check_enough(spec: dict, corpus: Path, counted: list[dict], in_train: int) -
         )
 
 
-def encode_part(job: tuple[tuple[Path, int, int], dict, Path, Path, str]) -> dict:
+def encode_part(job: tuple[tuple[Shard, int, int], dict, Path, Path, str]) -> TokenShard:
     """Encode some long documents of one document shard into one token shard; return its entry in the index."""
     (shard, first, stop), spec, tokenizer, target, dtype = job
     long = (text for text in read_documents(shard, f"encoding {shard.name}") if len(text) >= spec["min_chars"])
@@ -123,7 +125,7 @@ def shard_name(split: str, number: int, count: int) -> str:
     return f"{split}-{number:05d}-of-{count:05d}.bin"
 
 
-def entry(documents: int, files: list[dict]) -> dict:
+def entry(documents: int, files: list[TokenShard]) -> dict:
     """The entry of a split in the index."""
     return {"tokens": sum(info["tokens"] for info in files), "documents": documents, "shards": files}
 

@@ -16,14 +16,18 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from itertools import accumulate, chain, repeat
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import BinaryIO
 
+from seedbed.checksums import FileFacts, described, verify
+from seedbed.data.formats import STATS, CorpusStats, SplitStats
 from seedbed.errors import SeedbedError
-from seedbed.files import replacing, sha256, write_json
+from seedbed.files import replacing
 from seedbed.progress import progress
+from seedbed.records import read_record, write_record
 
 SPLITS = ("train", "valid", "test")
 MAIN = "main"
@@ -43,7 +47,7 @@ HALFWIDTH = {code: code - 0xFEE0 for code in range(0xFF10, 0xFF5B) if chr(code).
 
 def build_corpus(
     texts: Iterable[str], spec: dict, target: Path, published: Mapping[str, Iterable[str]] | None = None
-) -> dict:
+) -> CorpusStats:
     """Write `target/documents/<split>-<n>-of-<m>.jsonl` and `target/stats.json`; return the stats.
 
     `spec` is a corpus of the configuration, `texts` the documents of its source, `published` those of each split that
@@ -64,7 +68,7 @@ def build_corpus(
             name: split.stats() | published_words(spec["split"].get(name), split.documents)
             for name, split in shards.splits.items()
         }
-        write_json(partial / "stats.json", stats)
+        write_record(partial / STATS, CorpusStats, stats)
     return stats
 
 
@@ -192,14 +196,14 @@ class SplitWriter:
         self.words += len(text.split())
         self.lengths[rounded(len(text))] += 1
 
-    def stats(self) -> dict:
+    def stats(self) -> SplitStats:
         return {
             "documents": self.documents,
             "characters": self.characters,
             "bytes": self.bytes,
             "words": self.words,
             "length_quantiles": quantiles(self.lengths),
-            "shards": [{"file": path.name, "sha256": sha256(path)} for path in self.paths],
+            "shards": [{"file": path.name} | described(path) for path in self.paths],
         }
 
 
@@ -264,13 +268,40 @@ def published_words(source: float | dict | None, documents: int) -> dict[str, in
     return {}
 
 
-def read_documents(path: Path, what: str | None = None) -> Iterator[str]:
-    """Texts of one shard; where `what` is being done with them, its progress is shown.
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A document shard of a built corpus, and what its file has to be."""
+
+    path: Path
+    facts: FileFacts
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def corpus_stats(corpus: Path) -> CorpusStats:
+    return read_record(corpus / STATS, CorpusStats)
+
+
+def shards(corpus: Path, split: str) -> list[Shard]:
+    """Document shards of one split of a built corpus, in order."""
+    listed = corpus_stats(corpus)["splits"][split]["shards"]
+    return [Shard(corpus / "documents" / shard["file"], shard) for shard in listed]
+
+
+def read_documents(shard: Shard, what: str | None = None) -> Iterator[str]:
+    """Texts of one shard, verified first; where `what` is being done with them, its progress is shown.
 
     Not in one of several processes: who started those shows how many shards are done.
     """
+    path = shard.path
+    verify(path, shard.facts, path.parents[1] / STATS)
     alone = what is not None and parent_process() is None
-    size = {"total": path.stat().st_size, "unit": "B", "unit_scale": True}
+    size = {"total": shard.facts["bytes"], "unit": "B", "unit_scale": True}
     with path.open("rb") as lines, progress(what=what, **size) if alone else nullcontext() as bar:
         for line in lines:
             yield json.loads(line)["text"]

@@ -26,8 +26,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, BinaryIO
 
+from seedbed.checksums import sha256
 from seedbed.errors import SeedbedError, choices
-from seedbed.files import replacing, sha256
+from seedbed.files import replacing
 from seedbed.iterate import batched
 from seedbed.progress import progress
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from seedbed.data.corpus import read_documents
+from seedbed.checksums import described_files, verify_files
+from seedbed.data.corpus import Shard, read_documents, shards
+from seedbed.data.formats import STATS, Compression, TokenizerStats
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json, replacing, write_json
 from seedbed.iterate import batched
+from seedbed.records import read_record, write_record
 
 # With ids 0, 1, 2, in this order.
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
@@ -37,7 +40,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def sample(shards: Iterable[Path], max_bytes: int) -> Iterator[str]:
+def sample(shards: Iterable[Shard], max_bytes: int) -> Iterator[str]:
     """The first `max_bytes` bytes of documents: a uniform sample, because the shards are shuffled."""
     for shard in shards:
         for text in read_documents(shard, f"reading {shard.name}"):
@@ -87,15 +90,44 @@ def save_external(spec: dict, folder: Path) -> None:
 
 
 def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
-    """The tokenizer of a directory, which encodes special tokens in text as plain text, and its end-of-sequence id."""
-    if not (folder / "tokenizer.json").exists():
-        raise SeedbedError(f"{folder / 'tokenizer.json'}: no such file")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    """The tokenizer of a directory, which encodes special tokens in text as plain text, and its end-of-sequence id.
+
+    Raises SeedbedError where its files are damaged or missing.
+    """
+    verify_tokenizer(folder)
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise SeedbedError(f"{path}: no such file")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the only one that tokenizers raises
+        raise SeedbedError(f"{path}: no tokenizer ({error})") from None
     tokenizer.encode_special_tokens = True
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    eos = read_json(folder / "tokenizer_config.json")["eos_token"]
-    return tokenizer, tokenizer.token_to_id(eos if isinstance(eos, str) else eos["content"])
+    config = read_json(folder / "tokenizer_config.json")
+    eos = config.get("eos_token") if isinstance(config, dict) else None
+    found = tokenizer.token_to_id(str(eos["content"] if isinstance(eos, dict) and "content" in eos else eos))
+    if found is None:
+        raise SeedbedError(f"{folder / 'tokenizer_config.json'}: eos_token: found {eos!r}, expected one of its tokens")
+    return tokenizer, found
+
+
+def verify_tokenizer(folder: Path) -> None:
+    """Raise SeedbedError where the files of a tokenizer are not what its stage wrote; a model's has no such list."""
+    if (folder / STATS).exists():
+        verify_files(folder, read_record(folder / STATS, TokenizerStats)["files"], folder / STATS)
+
+
+def check_loads(folder: Path) -> None:
+    """Raise SeedbedError where transformers cannot load the tokenizer that an exported model is to have."""
+    from transformers import AutoTokenizer
+
+    load_for_encoding(folder)
+    try:
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers and the tokenizers each raise their own
+        raise SeedbedError(f"{folder}: transformers cannot load this tokenizer: {error or type(error)}") from None
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
@@ -103,7 +135,7 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict:
+def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> Compression:
     """Bytes and characters per token, and how many texts are not exactly restored by decoding."""
     tokens = characters = size = lossy = 0
     for batch in batched(texts, 256):
@@ -120,7 +152,7 @@ def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict:
     }
 
 
-def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
+def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> TokenizerStats:
     """Write a tokenizer directory with `stats.json`, and return the stats.
 
     `spec` is a tokenizer of the configuration; `corpus` the directory of a built corpus, required to train one
@@ -141,12 +173,6 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> dict:
         if corpus:
             valid = (text for shard in shards(corpus, "valid") for text in read_documents(shard))
             stats["valid"] = compression(tokenizer, valid)
-        write_json(folder / "stats.json", stats)
+        stats["files"] = described_files(folder)
+        write_record(folder / STATS, TokenizerStats, stats)
     return stats
-
-
-def shards(corpus: Path, split: str) -> list[Path]:
-    """Document shards of one split of a built corpus, in order."""
-    return [
-        corpus / "documents" / shard["file"] for shard in read_json(corpus / "stats.json")["splits"][split]["shards"]
-    ]

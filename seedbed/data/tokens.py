@@ -16,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from seedbed.data.corpus import SPLITS, read_documents
-from seedbed.data.tokenizer import load_for_encoding, shards, vocabulary_size
+from seedbed.checksums import described, verify
+from seedbed.data.corpus import SPLITS, Shard, corpus_stats, read_documents, shards
+from seedbed.data.formats import INDEX, Index, TokenShard
+from seedbed.data.tokenizer import load_for_encoding, vocabulary_size
 from seedbed.errors import SeedbedError, choices
-from seedbed.files import read_json, replacing, sha256, write_json
+from seedbed.files import replacing
 from seedbed.iterate import batched
 from seedbed.progress import progress
+from seedbed.records import read_record, write_record
 
 MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, copied to the index
 BLOCK = 1 << 20  # tokens of a split scanned at once
@@ -30,24 +33,24 @@ BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1) -> dict:
+def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1) -> Index:
     """Encode a built corpus into `target/shards/*.bin` and `target/index.json`; return the index.
 
     One process encodes one shard at a time, so that the result does not depend on `processes`.
     """
     index = {**header(tokenizer), "splits": {}}
-    stats = read_json(corpus / "stats.json")
+    stats = corpus_stats(corpus)
     with replacing(target) as partial:
         (partial / "shards").mkdir(parents=True)
         jobs = [(split, shard) for split in SPLITS for shard in shards(corpus, split)]
         folder, dtype = partial / "shards", index["dtype"]
-        arguments = [(shard, tokenizer, folder / f"{shard.stem}.bin", dtype) for _, shard in jobs]
+        arguments = [(shard, tokenizer, folder / f"{shard.path.stem}.bin", dtype) for _, shard in jobs]
         written = run_jobs(encode_shard, arguments, processes)
         for split in SPLITS:
             files = [info for (job_split, _), info in zip(jobs, written, strict=True) if job_split == split]
             measures = {key: value for key, value in stats["splits"][split].items() if key in MEASURES}
             index["splits"][split] = {"tokens": sum(info["tokens"] for info in files), **measures, "shards": files}
-        write_json(partial / "index.json", index)
+        write_record(partial / INDEX, Index, index)
     return index
 
 
@@ -68,7 +71,7 @@ def run_jobs(work: Callable[[tuple], dict], arguments: list[tuple], processes: i
         return list(progress(pool.map(work, arguments), what="shards", unit="shards", total=len(arguments)))
 
 
-def encode_shard(job: tuple[Path, Path, Path, str]) -> dict:
+def encode_shard(job: tuple[Shard, Path, Path, str]) -> TokenShard:
     """Encode one document shard into one token shard; return its entry in the index."""
     source, tokenizer, target, dtype = job
     return write_shard(encoded(read_documents(source, f"encoding {source.name}"), tokenizer), target, dtype)
@@ -85,7 +88,7 @@ def encoded(texts: Iterable[str], tokenizer: Path) -> Iterator[list[int]]:
         yield ids
 
 
-def write_shard(pieces: Iterable[list[int] | np.ndarray], target: Path, dtype: str) -> dict:
+def write_shard(pieces: Iterable[list[int] | np.ndarray], target: Path, dtype: str) -> TokenShard:
     """Write pieces of a stream, one after the other, into one token shard; return its entry in the index."""
     tokens = 0
     with target.open("wb") as stream:
@@ -93,17 +96,17 @@ def write_shard(pieces: Iterable[list[int] | np.ndarray], target: Path, dtype: s
             stored = np.asarray(ids, dtype=np.dtype(dtype).newbyteorder("<"))
             stream.write(stored.tobytes())
             tokens += stored.size
-    return {"file": target.name, "tokens": tokens, "sha256": sha256(target)}
+    return {"file": target.name, "tokens": tokens} | described(target)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
 class TokenSplit:
-    """One split as a stream of `len(split)` tokens, memory-mapped."""
+    """One split as a stream of `len(split)` tokens, memory-mapped; its shards are verified first."""
 
     def __init__(self, folder: Path | str, split: str) -> None:
-        index = read_json(Path(folder) / "index.json")
+        index = read_record(Path(folder) / INDEX, Index)
         if split not in index["splits"]:
             raise SeedbedError(f"{folder}: has no split {split!r}{choices(split, index['splits'])}")
         entry = index["splits"][split]
@@ -115,9 +118,7 @@ class TokenSplit:
         self.published_words = entry.get("published_words")  # of a dataset with a published count
         self.vocab_size = index["vocab_size"]
         dtype = np.dtype(index["dtype"]).newbyteorder("<")
-        self.parts = [
-            map_shard(Path(folder) / "shards" / shard["file"], dtype, shard["tokens"]) for shard in entry["shards"]
-        ]
+        self.parts = [map_shard(Path(folder), shard, dtype) for shard in entry["shards"]]
         self.starts = np.cumsum([0, *(len(part) for part in self.parts)])
 
     def __len__(self) -> int:
@@ -154,11 +155,10 @@ class TokenSplit:
             start = end + 1
 
 
-def map_shard(path: Path, dtype: np.dtype, tokens: int) -> np.ndarray:
-    if not path.exists() or path.stat().st_size != tokens * dtype.itemsize:
-        found = path.stat().st_size if path.exists() else "no file"
-        raise SeedbedError(f"{path}: damaged token shard: found {found}, expected {tokens * dtype.itemsize} bytes")
-    return np.memmap(path, dtype=dtype, mode="r") if tokens else np.empty(0, dtype)
+def map_shard(folder: Path, shard: TokenShard, dtype: np.dtype) -> np.ndarray:
+    path = folder / "shards" / shard["file"]
+    verify(path, shard, folder / INDEX)
+    return np.memmap(path, dtype=dtype, mode="r") if shard["tokens"] else np.empty(0, dtype)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from seedbed.errors import SeedbedError, choices
 from seedbed.evaluate import EVALUATIONS
-from seedbed.files import read_json, replacing, write_json
+from seedbed.evaluate.figures import write_measured
+from seedbed.files import replacing
 from seedbed.objectives import OBJECTIVES
 from seedbed.registry import located
+from seedbed.runs import MODEL, RUN, provenance, verify_model
 
 
 def evaluate(
@@ -36,13 +38,14 @@ def evaluate(
 def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | None, batch_tokens: int):
     """What an evaluation of this spec measures: the model of a run, or one where there is no run.
 
-    Raises SeedbedError where it is not for what the run leaves.
+    Raises SeedbedError where it is not for what the run leaves, and where that is damaged.
     """
     wanted = EVALUATIONS[spec["kind"]].subject
-    if run and (run / "run.json").exists():
-        found = OBJECTIVES[read_json(run / "run.json")["spec"]["objective"]].subject
+    if run and (run / RUN).exists():
+        found = OBJECTIVES[provenance(run)["spec"]["objective"]].subject
         if found != wanted:
             raise SeedbedError(f"{run}: is of kind {found!r}; {spec['kind']} measures models of kind {wanted!r}")
+    verify_model(run / MODEL if run else model)
     kind = located(subject_class(spec["kind"]))
     options = {"batch_tokens": batch_tokens, "precision": spec["precision"]}
     return kind.of_run(run, tokens, **options) if run else kind.of_model(model, tokens, **options)
@@ -65,17 +68,19 @@ def measured(name: str, spec: dict, subject, out: Path, **inputs: list[Path]) ->
     known = [name for name in inspect.signature(measure).parameters if name not in ("spec", "subject")]
     for key in inputs.keys() - set(known):
         raise SeedbedError(f"input {key!r}: {spec['kind']} reads none of this name{choices(key, ['tokens', *known])}")
+    read = {"model": subject.identity(), "data": subject.data_identity()}
     result, rows = measure(spec, subject, **inputs)
+    if read != {"model": subject.identity(), "data": subject.data_identity()}:
+        raise SeedbedError(f"{subject.identity()['path']}: changed while it was measured; run the same command again")
     found = {
         "evaluation": name,
         "spec": spec,
-        "model": subject.identity(),
-        "data": subject.data_identity(),
+        **read,
         "seconds": round(time.perf_counter() - started, 3),
         **result,
     }
     write_rows(out.with_suffix(".tsv"), rows)
-    write_json(out.with_suffix(".json"), found)
+    write_measured(out.with_suffix(".json"), found)
     return found
 
 

@@ -7,6 +7,8 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
+from seedbed.data.formats import STATS
+from seedbed.data.tokenizer import verify_tokenizer
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm  # noqa: F401  (teaches transformers its model types)
 from seedbed.models.attention import backend
@@ -67,6 +69,7 @@ def export(model: torch.nn.Module, tokenizer: Path, folder: Path, weights: dict 
 
 
 def copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    verify_tokenizer(tokenizer)
     for file in tokenizer.iterdir():
-        if file.is_file() and file.name != "stats.json":
+        if file.is_file() and file.name != STATS:
             (folder / file.name).write_bytes(file.read_bytes())

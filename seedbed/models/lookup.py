@@ -12,14 +12,22 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, sha256_of, write_json
+from seedbed.files import sha256_of
 from seedbed.models.facts import Facts, Misfit
+from seedbed.records import Record, read_record, write_record
 
 FORM = 1  # of what is kept
 PLACE = "cache/models.json"  # below the results
 FOUND: dict[str, dict] = {}  # by checksum: the fields of Facts, or what is wrong
+
+
+class Kept(Record):
+    """Facts of models, or what is wrong with them, by checksum."""
+
+    models: dict[str, dict[str, Any]]
 
 
 @cache
@@ -58,9 +66,9 @@ def find(models: Iterable[dict], results: Path | None = None) -> None:
 def kept(path: Path) -> dict[str, dict]:
     """What is kept; nothing where it is damaged, because it can be found again."""
     try:
-        found = read_json(path)
+        found = read_record(path, Kept)["models"]
         return {key: facts for key, facts in found.items() if "problem" in facts or Facts(**facts)}
-    except (SeedbedError, OSError, AttributeError, TypeError):
+    except (SeedbedError, OSError, TypeError):
         return {}
 
 
@@ -69,7 +77,7 @@ def keep(results: Path, keys: Iterable[str] | None = None) -> None:
     path, known = results / PLACE, {key: FOUND[key] for key in (FOUND if keys is None else keys)}
     if results.is_dir() and (both := (before := kept(path)) | known) != before:
         try:
-            write_json(path, dict(sorted(both.items())))
+            write_record(path, Kept, {"models": dict(sorted(both.items()))})
         except OSError:  # somebody else's results
             pass
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from seedbed.config.fields import dump, format_count
 from seedbed.config.run import Run
 from seedbed.errors import SeedbedError
-from seedbed.files import canonical_json, read_json
+from seedbed.files import canonical_json
 from seedbed.objectives import OBJECTIVES
 from seedbed.plan.plan import Plan
 from seedbed.plan.trunks import Trunk
+from seedbed.runs import provenance, summary
 
 COLUMNS = ("run", "parameters", "trained on", "steps", "batch", "lr", "per parameter", "checkpoint", "time")
 
@@ -83,9 +84,9 @@ def measured_speeds(results: Path) -> dict[str, float]:
     speeds = {}
     for path in sorted(results.glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime):
         try:
-            spec, summary = read_json(path)["spec"], read_json(path.with_name("summary.json"))
+            spec, totals = provenance(path.parent)["spec"], summary(path.parent)
             per_step = OBJECTIVES[spec["objective"]].unit(spec).per_step
-            speeds[speed_key(spec)] = summary["steps"] * per_step / summary["seconds"]
+            speeds[speed_key(spec)] = totals["steps"] * per_step / totals["seconds"]
         except (SeedbedError, KeyError):
             continue
     return speeds

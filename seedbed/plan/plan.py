@@ -8,6 +8,7 @@ from seedbed.config.fields import dump
 from seedbed.config.load import Config
 from seedbed.config.run import Init, Run
 from seedbed.data.config import ExternalTokenizer, Tokenizer
+from seedbed.data.formats import STATS, TokenizerStats
 from seedbed.files import read_json
 from seedbed.models.config import ExternalModel
 from seedbed.models.facts import Facts, Misfit
@@ -15,6 +16,7 @@ from seedbed.models.lookup import facts_of
 from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
 from seedbed.plan.trunks import Trunk, grow, trunk_at
+from seedbed.records import read_record
 
 EXTERNAL = "causal-lm"  # the kind of subject that an external model is
 
@@ -115,17 +117,14 @@ class Plan:
 
     # --- results of earlier stages ------------------------------------------------------------------------------------
 
-    def stored(self, path: str, *keys: str) -> int | None:
-        """A number in a JSON file below the results; None where the file does not exist yet."""
+    def stored(self, path: str, kind: type) -> dict | None:
+        """What an earlier stage wrote below the results; None where it is not there yet."""
         file = Path(self.config.results) / path
-        if not file.exists():
-            return None
-        value = read_json(file)
-        for key in keys:
-            value = value[key]
-        return value
+        return read_record(file, kind) if file.exists() else None
 
     def vocabulary(self, tokenizer: str) -> int | None:
         """Size of a tokenizer's vocabulary; None for an external one that is not downloaded yet."""
-        stated = getattr(self.tokenizers[tokenizer], "vocab_size", None)
-        return stated or self.stored(f"tokenizers/{tokenizer}/stats.json", "vocab_size")
+        if stated := getattr(self.tokenizers[tokenizer], "vocab_size", None):
+            return stated
+        built = self.stored(f"tokenizers/{tokenizer}/{STATS}", TokenizerStats)
+        return built and built["vocab_size"]

@@ -14,7 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from seedbed.files import write_text
+from seedbed.checksums import FileFacts, described_files, verify
+from seedbed.errors import SeedbedError
+from seedbed.files import replacing, write_text
+from seedbed.records import Record, read_record, write_record
 from seedbed.report.axes import INK, colours
 from seedbed.report.kinds import plot_of
 from seedbed.report.results import StudyResults
@@ -36,6 +39,30 @@ STYLE = {
         for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
     },
 }
+
+
+class Plots(Record):
+    """plots.json beside the plots of a study: the files that were drawn."""
+
+    files: dict[str, FileFacts]
+
+
+def write_plots(study: StudyResults, target: Path) -> None:
+    """Write a directory with an SVG of each entry of `plots`."""
+    with replacing(target) as folder:
+        folder.mkdir()
+        for plot in study.spec["plots"]:
+            write_svg(draw(study, plot), folder / f"{plot_name(plot)}.svg")
+        write_record(folder / "plots.json", Plots, {"files": described_files(folder)})
+
+
+def read_plot(folder: Path, plot: dict) -> str:
+    """The SVG of an entry of `plots`, verified."""
+    name, files = f"{plot_name(plot)}.svg", read_record(folder / "plots.json", Plots)["files"]
+    if name not in files:
+        raise SeedbedError(f"{folder / name}: no such plot; expected one of {', '.join(files)}")
+    verify(folder / name, files[name], folder)
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def draw(study: StudyResults, plot: dict) -> Figure:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from seedbed.files import read_json, read_jsonl
+from seedbed.evaluate.figures import read_measured
+from seedbed.records import read_record
+from seedbed.runs import COSTS, SUMMARY, Costs, Line, Provenance, Summary, metrics, provenance, summary
 
 
 @dataclass(frozen=True)
@@ -51,30 +53,32 @@ class StudyResults:
         }
         return {subject: varied.get(subject, (subject,)) for subject in self.subjects}
 
-    def summary(self, run: str) -> dict:
-        return read_json(self.results / "runs" / run / "summary.json")
+    def summary(self, run: str) -> Summary:
+        return summary(self.results / "runs" / run)
 
     def unit(self, run: str) -> str:
-        """What a run counts; a summary that does not say so counts tokens."""
-        return self.summary(run).get("unit", "tokens")
+        """What a run counts."""
+        return self.summary(run)["unit"]
 
     @property
     def units(self) -> str:
         """What the runs count, as a heading says it."""
         return " or ".join(dict.fromkeys(map(self.unit, self.runs)))
 
-    def trunk(self, name: str) -> dict:
+    def trunk(self, name: str) -> Costs:
         """The summary of the first steps that several runs share."""
-        return read_json(self.results / "trunks" / name / "summary.json")
+        return read_record(self.results / "trunks" / name / SUMMARY, COSTS)
 
-    def provenance(self, run: str) -> dict:
-        return read_json(self.results / "runs" / run / "run.json")
+    def provenance(self, run: str) -> Provenance:
+        return provenance(self.results / "runs" / run)
 
-    def metrics(self, run: str) -> list[dict]:
-        return read_jsonl(self.results / "runs" / run / "metrics.jsonl")
+    def metrics(self, run: str) -> list[Line]:
+        return metrics(self.results / "runs" / run)
 
     def evaluation(self, subject: str, evaluation: str) -> dict:
-        return read_json(self.results / "evaluations" / subject / f"{evaluation}.json")
+        """What was measured; its kind says what that has."""
+        path = self.results / "evaluations" / subject / f"{evaluation}.json"
+        return read_measured(path, self.spec["evaluations"][evaluation])
 
     def measured(self, evaluation: str) -> dict[str, dict]:
         """The results of an evaluation by run or model."""

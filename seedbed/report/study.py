@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from seedbed.report.draw import plot_name
+from seedbed.report.draw import read_plot
 from seedbed.report.kinds import part_of, plot_of, report_of
 from seedbed.report.pages import environment
 from seedbed.report.results import StudyResults
@@ -28,10 +28,7 @@ def study_page(study: StudyResults, plots: Path) -> str:
         unit=unit,
         units=study.units,
         trained_on=[f"{big(summary[unit[run]])} {unit[run]}" for run, summary in summaries.items()],
-        plots=[
-            (plot, caption(plot), Markup((plots / f"{plot_name(plot)}.svg").read_text(encoding="utf-8")))
-            for plot in spec["plots"]
-        ],
+        plots=[(plot, caption(plot), Markup(read_plot(plots, plot))) for plot in spec["plots"]],
         shared=shared(study),
         before_plots=[shown for before, shown in parts if before],
         after_plots=[shown for before, shown in parts if not before],

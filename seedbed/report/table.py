@@ -1,18 +1,25 @@
 """The table of a study: a row per run, and per model that was not trained here."""
 
-import pandas as pd
-
+from seedbed.records import Record
 from seedbed.report.kinds import report_of
 from seedbed.report.results import StudyResults
 
+Row = dict[str, str | int | float | None]
 
-def study_table(study: StudyResults) -> pd.DataFrame:
+
+class Table(Record):
+    """table.json: what table.tsv shows."""
+
+    rows: list[Row]
+
+
+def study_rows(study: StudyResults) -> list[Row]:
     """What was varied, what it cost and what came out; columns of evaluations carry their name."""
     runs = [costs(study, variant) | figures(study, variant["run"]) for variant in study.spec["variants"]]
-    return pd.DataFrame(runs + [{"run": model} | figures(study, model) for model in study.spec["models"]])
+    return runs + [{"run": model} | figures(study, model) for model in study.spec["models"]]
 
 
-def costs(study: StudyResults, variant: dict) -> dict:
+def costs(study: StudyResults, variant: dict) -> Row:
     """What a run has varied and what it took, counted in its unit."""
     summary, unit = study.summary(variant["run"]), study.unit(variant["run"])
     keys = ("parameters", "steps", unit, "loss", "valid_loss", f"{unit}_per_second", "seconds", "device_hours")
@@ -22,7 +29,7 @@ def costs(study: StudyResults, variant: dict) -> dict:
     return {"run": variant["run"]} | varied | {key: summary[key] for key in keys} | memory
 
 
-def figures(study: StudyResults, subject: str) -> dict:
+def figures(study: StudyResults, subject: str) -> Row:
     """The figures of all evaluations of a run or model."""
     found = {}
     for name, kind in study.spec["evaluations"].items():

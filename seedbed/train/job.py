@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from seedbed.checksums import sha256, weight_checksums
 from seedbed.config.run import Run, Unit
 from seedbed.errors import SeedbedError
-from seedbed.files import sha256, sha256_of, weight_checksums
+from seedbed.files import sha256_of
 from seedbed.objectives import OBJECTIVES
+from seedbed.runs import verify_model
 from seedbed.train.execution import Execution
 from seedbed.train.schedules import common_spec
 
@@ -94,5 +96,6 @@ def checksum(path: Path) -> str:
         return sha256(path)
     if (path / MANIFEST).exists():
         return sha256(path / MANIFEST)
+    verify_model(path)
     weights = weight_checksums(path)
     return weights["model.safetensors"] if list(weights) == ["model.safetensors"] else sha256_of(weights)

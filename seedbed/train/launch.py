@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from seedbed.errors import SeedbedError
-from seedbed.files import linked, replacing
+from seedbed.files import linked, remove, replacing
+from seedbed.runs import METRICS, MODEL, RUN, SUMMARY, verify_run
+from seedbed.train.checkpoints import report_strangers
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
 
@@ -28,11 +30,25 @@ def pretrain(job: Job, command: list[str]) -> None:
         train(replace(job, execution=ranks))
         return
     with locked(job):
-        if job.final.exists():
+        report_strangers(job.store, job.report)
+        if finished(job):
             job.report(f"{job.name}: already trained; its files are published again")
         else:
             launch(replace(job, execution=placed(job)), command)
         publish(job)
+
+
+def finished(job: Job) -> bool:
+    """Whether the job has its result; a damaged one is told and removed, so that training resumes before its end."""
+    if not job.final.exists():
+        return False
+    try:
+        verify_run(job.final)
+    except SeedbedError as error:
+        job.report(f"damaged result: {error}; made again from the last checkpoint")
+        remove(job.final)
+        return False
+    return True
 
 
 @contextmanager
@@ -116,17 +132,11 @@ def die_with_parent() -> None:
 
 def publish(job: Job) -> None:
     """Copy the result of a finished run from its store to `job.out`, where later stages read it."""
-    final, store = job.final, job.store
+    final = job.final
     if job.until:
         with replacing(job.out / str(job.until)) as partial:
             shutil.copytree(final, partial, copy_function=linked)
         return
-    for source in (
-        final / "run.json",
-        final / "summary.json",
-        final / "model",
-        store / "metrics.jsonl",
-        store / "tensorboard",
-    ):
+    for source in (final / MODEL, final / METRICS, final / SUMMARY, job.store / "tensorboard", final / RUN):
         with replacing(job.out / source.name) as partial:
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, partial)

@@ -1,10 +1,10 @@
 """What a run reports while training: metrics.jsonl, TensorBoard events beside it, a progress bar."""
 
 import json
-from pathlib import Path
 
 from seedbed.files import remove, write_text
 from seedbed.progress import progress
+from seedbed.runs import METRICS, Line, lines
 from seedbed.train.checkpoints import Checkpoint
 from seedbed.train.job import Job
 
@@ -20,8 +20,8 @@ class MetricsLog:
         # Heavy to import, and only the rank that writes needs it.
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path, self.unit = job.store / "metrics.jsonl", job.unit
-        before = whole_lines(checkpoint.metrics) if checkpoint else []
+        self.path, self.unit = job.store / METRICS, job.unit
+        before = lines(checkpoint.metrics) if checkpoint else []
         kept = [line for line in before if line["step"] < step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.file = self.path.open("a", encoding="utf-8")
@@ -31,14 +31,14 @@ class MetricsLog:
             self.show(line)
         self.bar = progress(what=job.name, unit="steps", total=steps, initial=step)
 
-    def write(self, line: dict) -> None:
+    def write(self, line: Line) -> None:
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         self.show(line)
         shown = f"loss {line['loss']:.3f}, {line[self.unit.speed]:,.0f} {self.unit.name}/s"
         self.bar.set_postfix_str(shown, refresh=False)
 
-    def show(self, line: dict) -> None:
+    def show(self, line: Line) -> None:
         for key, value in line.items():
             if key not in ("step", "seconds"):
                 self.events.add_scalar(key, value, line["step"])
@@ -51,11 +51,3 @@ class MetricsLog:
         self.file.close()
         self.events.close()
         self.bar.close()
-
-
-def whole_lines(path: Path) -> list[dict]:
-    """The complete lines of a metrics file, whose writer may have been killed in the middle of the last one."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -5,11 +5,18 @@ import gc
 import torch
 import torch.distributed as dist
 
-from seedbed.files import read_json, write_json
+from seedbed.errors import SeedbedError
 from seedbed.objectives.contract import Objective, Sizes
+from seedbed.records import Record, read_record, write_record
 from seedbed.train.execution import cpu_micro_batch, possible_micro_batches
 from seedbed.train.job import Job
 from seedbed.train.memory import largest_that_fits, ran_out
+
+
+class Known(Record):
+    """micro_batch.json in a run's store: samples by setting."""
+
+    sizes: dict[str, int]
 
 
 def chosen_micro_batch(job: Job, objective: Objective, sizes: Sizes, precision: str) -> int:
@@ -19,14 +26,17 @@ def chosen_micro_batch(job: Job, objective: Objective, sizes: Sizes, precision: 
     if not torch.cuda.is_available():
         return cpu_micro_batch(job.unit, job.execution, sizes.positions, sizes.width)
     path, key = job.store / "micro_batch.json", setting(job)
-    known = read_json(path) if path.exists() else {}
+    try:
+        known = read_record(path, Known)["sizes"]
+    except SeedbedError:  # missing, or damaged: it is found again
+        known = {}
     if key not in known:
         candidates = possible_micro_batches(job.unit, job.execution)
         known[key] = smallest_of_ranks(
             largest_that_fits(candidates, lambda size: fits(job, objective, precision, size))
         )
         if not dist.get_rank():
-            write_json(path, known)
+            write_record(path, Known, {"sizes": known})
     return known[key]
 
 

@@ -3,17 +3,20 @@
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch.distributed as dist
 
-from seedbed.files import linked, replacing, write_json
+from seedbed.checksums import described_files
+from seedbed.files import linked, replacing
 from seedbed.hardware import git_revision, machine, peak_memory_bytes, software
 from seedbed.objectives.contract import Card, Objective, Sizes
+from seedbed.records import write_record
+from seedbed.runs import COSTS, METRICS, MODEL, RUN, SUMMARIES, SUMMARY, Costs, Provenance, Summary, lines
 from seedbed.train.checkpoints import folder_of
 from seedbed.train.engine import Engine
 from seedbed.train.execution import Batching
 from seedbed.train.job import Job
-from seedbed.train.metrics import whole_lines
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,24 @@ def save_model(job: Job, result: Result, objective: Objective, engine: Engine) -
     weights = engine.weights(main_process)
     if main_process:
         with replacing(job.final) as final:
-            objective.export(final / "model", job.out / "model", weights)
+            objective.export(final / MODEL, job.out / MODEL, weights)
             totals = summary(job, result, peaks)
-            write_json(final / "summary.json", totals)
-            write_json(final / "run.json", provenance(job, result, objective))
             card = model_card(job, totals, objective.card())
-            (final / "model" / "README.md").write_text(card, encoding="utf-8")
+            (final / MODEL / "README.md").write_text(card, encoding="utf-8")
+            shutil.copyfile(job.store / METRICS, final / METRICS)
+            write_record(final / SUMMARY, SUMMARIES, totals)
+            write_record(final / RUN, Provenance, provenance(job, result, objective, final))
     dist.barrier()
 
 
 def save_trunk(job: Job, result: Result, objective: Objective, _engine: Engine) -> None:
-    """Write the last checkpoint with the metrics so far; collective."""
+    """Write the last checkpoint; collective."""
     peaks = peaks_of_ranks()
     if dist.get_rank() == 0:
         with replacing(job.final) as final:
             shutil.copytree(folder_of(job.store, result.step), final, copy_function=linked)
-            shutil.copy2(job.store / "metrics.jsonl", final / "metrics.jsonl")
-            write_json(final / "summary.json", costs(job, result, peaks))
-            write_json(final / "run.json", provenance(job, result, objective))
+            write_record(final / SUMMARY, COSTS, costs(job, result, peaks))
+            write_record(final / RUN, Provenance, provenance(job, result, objective, final))
     dist.barrier()
 
 
@@ -63,7 +66,7 @@ def peaks_of_ranks() -> list[dict]:
     return peaks
 
 
-def costs(job: Job, result: Result, peaks: list[dict]) -> dict:
+def costs(job: Job, result: Result, peaks: list[dict]) -> Costs:
     """What training took, counted in the run's unit; `own_<unit>` leaves out what its trunk was trained on."""
     unit, processes = job.unit, result.batching.processes
     amount = result.step * unit.per_step
@@ -83,8 +86,8 @@ def costs(job: Job, result: Result, peaks: list[dict]) -> dict:
     }
 
 
-def summary(job: Job, result: Result, peaks: list[dict]) -> dict:
-    last = whole_lines(job.store / "metrics.jsonl")[-1]
+def summary(job: Job, result: Result, peaks: list[dict]) -> Summary:
+    last = lines(job.store / METRICS)[-1]
     return costs(job, result, peaks) | {
         "parameters": result.sizes.parameters,
         "trained_parameters": result.sizes.trained_parameters,
@@ -94,7 +97,8 @@ def summary(job: Job, result: Result, peaks: list[dict]) -> dict:
     }
 
 
-def provenance(job: Job, result: Result, objective: Objective) -> dict:
+def provenance(job: Job, result: Result, objective: Objective, folder: Path) -> Provenance:
+    """How a run came about, and the files in the folder that it leaves."""
     batching = result.batching
     return {
         "run": job.name,
@@ -108,6 +112,7 @@ def provenance(job: Job, result: Result, objective: Objective) -> dict:
         "git": git_revision(),
         "software": software(),
         "machine": machine(),
+        "files": described_files(folder),
     }
 
 

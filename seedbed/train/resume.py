@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seedbed.errors import SeedbedError
-from seedbed.train.checkpoints import Checkpoint, each_intact, opened, step_of
+from seedbed.train.checkpoints import Checkpoint, checkpoints, each_intact, opened, step_of
 from seedbed.train.job import Job
 from seedbed.train.schedules import stable_until
 
@@ -53,7 +53,8 @@ def own(job: Job, steps: int, most: int) -> Iterator[Checkpoint]:
 def of_siblings(job: Job, steps: int, most: int) -> Iterator[Checkpoint]:
     """Checkpoints that this run saved under a configuration that differs in how it ends, the latest first."""
     limit = min(most, stable_until(job.spec["schedule"], steps))
-    folders = [folder for folder in job.store.parent.glob("*/step-*") if folder.parent != job.store]
+    stores = [store for store in job.store.parent.glob("*") if store != job.store]
+    folders = [folder for store in stores for folder in checkpoints(store)]
     for folder in sorted(folders, key=step_of, reverse=True):
         if step_of(folder) <= limit and (found := opened_if_intact(folder)):
             if found.manifest["identity"] == job.identity_at(found.step, steps):
@@ -62,7 +63,7 @@ def of_siblings(job: Job, steps: int, most: int) -> Iterator[Checkpoint]:
 
 def opened_if_intact(folder: Path) -> Checkpoint | None:
     try:
-        return opened(folder, folder.parent / "metrics.jsonl")
+        return opened(folder)
     except SeedbedError:
         return None
 

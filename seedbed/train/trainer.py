@@ -363,7 +363,7 @@ class Trainer:
         facts |= self.progress.facts(self.engine.gradient_norm())
         if self.is_main:
             files["objective"] = {name: tensor.contiguous() for part in states for name, tensor in part.items()}
-            self.saver.save(step, files, facts, self.kept_steps())
+            self.saver.save(step, files, facts, self.log.path.read_text(encoding="utf-8"), self.kept_steps())
             if wait:
                 self.saver.wait()
         self.progress.count_from_now()

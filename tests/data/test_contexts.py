@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ROOT
+from support import ROOT, contents, corpus_of
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
+from seedbed.checksums import described, sha256
 from seedbed.data import contexts as contexts_module
 from seedbed.data.contexts import Contexts, build_contexts, ordinary_ids, patterned, successors
-from seedbed.data.corpus import read_documents
-from seedbed.data.tokenizer import shards
+from seedbed.data.corpus import read_documents, shards
+from seedbed.data.formats import Index
 from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, sha256, write_json
+from seedbed.files import read_json, write_json
+from seedbed.records import write_record
 
 ORDER = ("test", "valid", "train")
 LONG = {"min_chars": 250, "max_chars": 200, "held_out": 20}
@@ -97,7 +99,7 @@ def test_small_batches_write_the_same(
     corpus: Path, tokenizer: Path, long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seedbed.data.tokens.BATCH", 3)
-    assert build_contexts(LONG, corpus, tokenizer, tmp_path / "c") == read_json(long / "index.json")
+    assert build_contexts(LONG, corpus, tokenizer, tmp_path / "c") == contents(long / "index.json")
 
 
 def test_processes_do_not_change_the_result(corpus: Path, tokenizer: Path, long: Path, tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_processes_do_not_change_the_result(corpus: Path, tokenizer: Path, long:
     held_out = sum(len(long_texts(corpus, split)) for split in ("test", "valid")) + 3
     spec = LONG | {"held_out": held_out}
     one, two = (build_contexts(spec, corpus, tokenizer, tmp_path / str(count), processes=count) for count in (1, 2))
-    assert one == two == read_json(tmp_path / "2" / "index.json")
+    assert one == two == contents(tmp_path / "2" / "index.json")
 
 
 def test_the_index_names_every_shard_with_its_checksum(long: Path, control: Path) -> None:
@@ -145,12 +147,7 @@ def test_without_a_long_document_the_longest_is_told(corpus: Path, tokenizer: Pa
 
 def test_a_train_split_without_a_long_document_is_told(tokenizer: Path, tmp_path: Path) -> None:
     texts = {"train": ["short"] * 5, "valid": ["long enough"], "test": ["long enough"] * 3}
-    (tmp_path / "corpus" / "documents").mkdir(parents=True)
-    for split, own in texts.items():
-        lines = [json.dumps({"text": text}) + "\n" for text in own]
-        (tmp_path / "corpus" / "documents" / f"{split}.jsonl").write_text("".join(lines))
-    splits = {split: {"shards": [{"file": f"{split}.jsonl"}]} for split in texts}
-    write_json(tmp_path / "corpus" / "stats.json", {"splits": splits})
+    corpus_of(tmp_path / "corpus", {split: [own] for split, own in texts.items()})
     spec = {"min_chars": 10, "max_chars": 10, "held_out": 2}
     with pytest.raises(SeedbedError) as caught:
         build_contexts(spec, tmp_path / "corpus", tokenizer, tmp_path / "c")
@@ -300,11 +297,12 @@ def places(folder: Path, sizes: list[int]) -> Path:
     for number in range(3):
         own = documents[number * len(documents) // 3 : (number + 1) * len(documents) // 3]
         ids = np.concatenate([[], *own]).astype("<u2")
-        (folder / "shards" / f"{number}.bin").write_bytes(ids.tobytes())
-        files.append({"file": f"{number}.bin", "tokens": len(ids)})
+        path = folder / "shards" / f"{number}.bin"
+        path.write_bytes(ids.tobytes())
+        files.append({"file": path.name, "tokens": len(ids)} | described(path))
     entry = {"tokens": sum(file["tokens"] for file in files), "documents": len(documents), "shards": files}
     index = {"dtype": "uint16", "vocab_size": 2**16, "eos_id": 0, "splits": {"train": entry}}
-    write_json(folder / "index.json", index)
+    write_record(folder / "index.json", Index, index)
     return folder
 
 

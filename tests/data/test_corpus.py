@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, corpus_spec
+from support import ROOT, contents, corpus_spec
 
 from seedbed.data import corpus as corpus_module
-from seedbed.data.corpus import build_corpus, normalise, quantiles, read_documents, shuffle, split_of
+from seedbed.data.corpus import build_corpus, normalise, quantiles, read_documents, shards, shuffle, split_of
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json
 
@@ -21,8 +21,9 @@ OWN = {"files": "own"}  # marks a split that has a source of its own; its docume
 def everything(folder: Path) -> dict[str, list[str]]:
     """Texts of each split of a built corpus, in the order of the shards."""
     found: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
-    for path in sorted((folder / "documents").iterdir()):
-        found[path.name.split("-")[0]] += read_documents(path)
+    for split, own in found.items():
+        for shard in shards(folder, split):
+            own += read_documents(shard)
     return found
 
 
@@ -306,7 +307,7 @@ def test_a_whole_split_of_pg19_carries_its_published_words(
 ) -> None:
     spec = corpus_spec(split={"valid": own, "test": 0.1})
     stats = build_corpus(texts[100:], spec, tmp_path / "corpus", {"valid": texts[:books]})
-    assert read_json(tmp_path / "corpus" / "stats.json") == stats
+    assert contents(tmp_path / "corpus" / "stats.json") == stats
     assert stats["splits"]["valid"].get("published_words") == words
     assert all("published_words" not in stats["splits"][name] for name in ("train", "test"))
 

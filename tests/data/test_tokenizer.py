@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from seedbed.data.corpus import read_documents
-from seedbed.data.tokenizer import build_tokenizer, load_for_encoding, sample, shards
+from seedbed.data.corpus import read_documents, shards
+from seedbed.data.tokenizer import build_tokenizer, load_for_encoding, sample
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json
 
@@ -77,7 +77,8 @@ def test_a_fast_tokenizer_is_adopted(tokenizer: Path, corpus: Path, tmp_path: Pa
     adopted, own = AutoTokenizer.from_pretrained(tmp_path / "adopted"), AutoTokenizer.from_pretrained(tokenizer)
     text = "今天记者报道"
     assert adopted(text).input_ids == own(text).input_ids
-    assert read_json(tmp_path / "adopted" / "stats.json") == {"vocab_size": 300, "eos_id": 2}
+    stats = read_json(tmp_path / "adopted" / "stats.json")
+    assert (stats["vocab_size"], stats["eos_id"]) == (300, 2) and "valid" not in stats
 
 
 def test_a_sentencepiece_model_is_adopted(tmp_path: Path, texts: list[str]) -> None:

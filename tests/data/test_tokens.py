@@ -3,14 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import change, contents
 from transformers import AutoTokenizer
 
+from seedbed.checksums import sha256
 from seedbed.data import tokens as tokens_module
-from seedbed.data.corpus import read_documents
-from seedbed.data.tokenizer import shards
+from seedbed.data.corpus import read_documents, shards
 from seedbed.data.tokens import Streams, TokenSplit, Windows, build_tokens, permuted
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, sha256, write_json
+from seedbed.files import read_json
 
 
 def reference(corpus: Path, tokenizer: Path, split: str) -> list[int]:
@@ -48,7 +49,7 @@ def test_documents_are_cut_at_their_ends(tokens: Path, monkeypatch: pytest.Monke
 
 
 def test_processes_do_not_change_the_result(corpus: Path, tokenizer: Path, tokens: Path, tmp_path: Path) -> None:
-    assert build_tokens(corpus, tokenizer, tmp_path / "two", processes=2) == read_json(tokens / "index.json")
+    assert build_tokens(corpus, tokenizer, tmp_path / "two", processes=2) == contents(tokens / "index.json")
 
 
 def test_the_index_names_every_shard_with_its_checksum(tokens: Path) -> None:
@@ -63,9 +64,9 @@ def test_words_that_a_data_set_publishes_are_carried_on(
     corpus: Path, tokenizer: Path, tokens: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(corpus, tmp_path / "corpus")
-    stats = read_json(corpus / "stats.json")
-    stats["splits"]["valid"]["published_words"] = 4321
-    write_json(tmp_path / "corpus" / "stats.json", stats)
+    splits = read_json(corpus / "stats.json")["splits"]
+    splits["valid"]["published_words"] = 4321
+    change(tmp_path / "corpus" / "stats.json", splits=splits)
     index = build_tokens(tmp_path / "corpus", tokenizer, tmp_path / "tokens")
     assert {name: facts.get("published_words") for name, facts in index["splits"].items()} == {
         "train": None,
@@ -82,8 +83,9 @@ def test_words_that_a_data_set_publishes_are_carried_on(
 def test_a_damaged_shard_is_told(corpus: Path, tokenizer: Path, tmp_path: Path) -> None:
     build_tokens(corpus, tokenizer, tmp_path / "t")
     shard = next((tmp_path / "t" / "shards").glob("train-*"))
+    size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[:-2])
-    with pytest.raises(SeedbedError, match=f"{shard.name}: damaged token shard"):
+    with pytest.raises(SeedbedError, match=f"{shard.name}: damaged: found {size - 2} bytes, expected {size}"):
         TokenSplit(tmp_path / "t", "train")
 
 

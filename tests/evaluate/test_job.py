@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from support import leave_run
 
 from seedbed.errors import SeedbedError
 from seedbed.evaluate.job import measured, subject_of
-from seedbed.files import write_json
 
 SPEC = {"precision": "fp32"}
 
@@ -20,7 +20,7 @@ SPEC = {"precision": "fp32"}
     ],
 )
 def test_a_run_of_another_kind_is_one_line(tmp_path: Path, objective: str, kind: str, told: str) -> None:
-    write_json(tmp_path / "run.json", {"spec": {"objective": objective}})
+    leave_run(tmp_path, [], {"objective": objective})
     with pytest.raises(SeedbedError, match=told):
         subject_of(SPEC | {"kind": kind}, tmp_path, None, None, 0)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import ROOT, changed, default_config, first_study
+from support import ROOT, change, changed, default_config, first_study
 
 from seedbed.config.load import check
 from seedbed.errors import SeedbedError
+from seedbed.files import read_json
 from seedbed.models import lookup
 from seedbed.models.causal_lm import new_model
 from seedbed.models.config import NewModel
@@ -183,7 +184,8 @@ def test_a_plan_loads_no_torch_whether_facts_are_known_or_not(tmp_path: Path) ->
     (tmp_path / "results").mkdir()
     lookup.keep(tmp_path / "results")
     path = tmp_path / "results" / lookup.PLACE
-    path.write_text(path.read_text().replace(f'"blocks": {blocks}', '"blocks": 12345'))
+    models = {key: facts | {"blocks": 12345} for key, facts in read_json(path)["models"].items()}
+    change(path, models=models)
     assert planned(raw) == [[], 12345]
 
 

@@ -27,8 +27,8 @@ def test_the_loss_plot_is_by_what_each_run_counts(tmp_path: Path) -> None:
 def test_plots_are_named_by_what_they_show_and_are_the_same_each_time(tmp_path: Path) -> None:
     study = example_study(tmp_path, plots=PLOTS)
     folder = draw_plots(study)
-    assert sorted(path.stem for path in folder.iterdir()) == ["loss-by-seconds-smooth-2-log", "loss-by-tokens"]
-    assert not any("qwen" in path.read_text() for path in folder.iterdir())
+    assert sorted(path.stem for path in folder.glob("*.svg")) == ["loss-by-seconds-smooth-2-log", "loss-by-tokens"]
+    assert not any("qwen" in path.read_text() for path in folder.glob("*.svg"))
     write_svg(draw(study, LOSS), tmp_path / "again" / "loss-by-tokens.svg")
     assert (tmp_path / "again" / "loss-by-tokens.svg").read_text() == (folder / "loss-by-tokens.svg").read_text()
 

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
-from example_study import LOSS, RUNS, counting_samples, example_study, page_of
+from example_study import LOSS, RUNS, counting_samples, example_study, page_of, table_of
+from support import COSTS, change
 
-from seedbed.files import read_json, write_json
+from seedbed.config.fields import without
+from seedbed.records import write_record
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
+from seedbed.runs import COSTS as TrunkCosts
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def test_the_page_escapes_and_marks_what_it_shows(study: StudyResults) -> None:
 
 def test_a_study_may_have_no_evaluations(study: StudyResults) -> None:
     assert page_of(study).count("<h2>") == 3
-    assert not any("." in column for column in study_table(study) if column != "optimizer.lr")
+    assert not any("." in column for column in table_of(study) if column != "optimizer.lr")
 
 
 def test_runs_are_counted_in_their_own_units(study: StudyResults) -> None:
@@ -43,8 +45,9 @@ def test_what_was_trained_once_for_several_runs_is_told(study: StudyResults) -> 
     assert "share their first steps" not in page_of(study)
     for run in RUNS:
         path = study.results / "runs" / run / "summary.json"
-        write_json(path, read_json(path) | {"own_tokens": 10})
-    write_json(study.results / "trunks" / "abc" / "30" / "summary.json", {"own_tokens": 30})
+        change(path, own_tokens=10)
+    costs = without(COSTS, "parameters", "trained_parameters", "epochs") | {"own_tokens": 30}
+    write_record(study.results / "trunks" / "abc" / "30" / "summary.json", TrunkCosts, costs)
     study.spec["trunks"].append("abc/30")
     assert "50 tokens in place of 80, 37.5% fewer" in page_of(study)
 
@@ -55,7 +58,7 @@ def test_loss_spikes_are_told(study: StudyResults) -> None:
         {"step": 7, "loss": 9.25, "limit": 4.5, "back_to": 5, "skipped": 2},
         {"step": 9, "loss": None, "limit": None, "back_to": 5, "skipped": 4},
     ]
-    write_json(path, read_json(path) | {"spikes": spikes})
+    change(path, spikes=spikes)
     text = " ".join(page_of(study).split())
     assert "met 2 loss spikes and went back: step 7 (loss 9.25, limit 4.50) to 5, leaving out 2 batches;" in text
     assert "step 9 (loss not finite) to 5, leaving out 4 batches." in text

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from threading import Event
 
@@ -5,11 +6,24 @@ import pytest
 import torch
 
 from seedbed.train.checkpoints import Checkpoint, Saver, each_intact, folder_of
+from seedbed.train.schedules import plateau_start
+from seedbed.train.spikes import watch_start
+
+LINE = json.dumps({"step": 1, "seconds": 1.0, "loss": 2.0, "lr": 0.1, "grad_norm": 1.0}) + "\n"
+FACTS = {
+    "identity": "i",
+    "precision": "fp32",
+    "begun": 0,
+    "seconds": 1.5,
+    "watch": watch_start(),
+    "plateau": plateau_start(),
+    "interval": {"step": 1, "seconds": 1.0, "losses": [[]], "grad_norm": 0.5},
+}
 
 
 def save(root: Path, step: int, value: float = 1.0, keep: int = 2, kept: set[int] = frozenset()) -> Path:
     saver = Saver(root, keep)
-    saver.save(step, {"weights": {"w": torch.full((3,), value)}, "rows": {}}, {"seconds": 1.5}, kept)
+    saver.save(step, {"weights": {"w": torch.full((3,), value)}, "rows": {}}, FACTS, LINE, kept)
     saver.close()
     return folder_of(root, step)
 
@@ -76,7 +90,7 @@ def test_a_damaged_one_is_told_and_passed_over(tmp_path: Path, damage: str) -> N
 def test_a_write_that_fails_is_told_and_leaves_no_checkpoint(tmp_path: Path, monkeypatch) -> None:
     save(tmp_path, 1)
     with monkeypatch.context() as broken:
-        broken.setattr("seedbed.train.checkpoints.flush", lambda path: (_ for _ in ()).throw(OSError(28, "No space")))
+        broken.setattr("seedbed.files.flush", lambda path: (_ for _ in ()).throw(OSError(28, "No space")))
         with pytest.raises(OSError, match="No space"):
             save(tmp_path, 2)
     assert newest(tmp_path).step == 1
@@ -86,9 +100,9 @@ def test_a_write_that_fails_is_told_and_leaves_no_checkpoint(tmp_path: Path, mon
 
 def test_training_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch) -> None:
     free = Event()
-    monkeypatch.setattr("seedbed.train.checkpoints.flush", lambda path: free.wait(60))
+    monkeypatch.setattr("seedbed.files.flush", lambda path: free.wait(60))
     saver = Saver(tmp_path)
-    saver.save(1, {"weights": {"w": torch.ones(3)}}, {})
+    saver.save(1, {"weights": {"w": torch.ones(3)}}, FACTS, LINE)
     assert newest(tmp_path) is None
     free.set()
     saver.close()

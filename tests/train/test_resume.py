@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from training import STEPS, Runs, learned, run_spec, store, weights
 
-from seedbed.files import read_json
+from seedbed.files import read_json, read_jsonl
 from seedbed.plan.trunks import trunk_at
 from seedbed.train.checkpoints import step_of
-from seedbed.train.metrics import whole_lines
 
 
 @pytest.mark.parametrize(  # every two values of two of them meet once
@@ -84,7 +83,7 @@ def test_a_signal_saves_before_it_ends(runs: Runs, tmp_path: Path, processes: in
     assert f"stopped by a signal after step {step}; the same command resumes it" in training.messages
     assert "Traceback" not in training.messages
     assert step < 2000
-    assert [line["step"] for line in whole_lines(store(out) / "metrics.jsonl")] == list(range(1, step + 1))
+    assert [line["step"] for line in read_jsonl(store(out) / "metrics.jsonl")] == list(range(1, step + 1))
 
 
 @pytest.mark.parametrize(
@@ -190,4 +189,4 @@ def test_a_run_starts_from_a_step_of_another_with_or_without_its_optimizer(runs:
 
 
 def learned_of_trunk(state: Path) -> list[dict]:
-    return whole_lines(state / "metrics.jsonl")
+    return read_jsonl(state / "metrics.jsonl")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import change, contents
 from training import Runs, learned, run_spec, weights
 
+from seedbed.checksums import described
 from seedbed.data.tokens import TokenSplit, Windows
 from seedbed.files import read_json
 
@@ -40,6 +42,10 @@ def spoil(folder: Path, numbers: range) -> None:
                 if np.array_equal(ids[start : start + 33], window):
                     ids[start : start + 33] = generator.integers(0, 300, 33)
             ids.tofile(part)
+    splits = contents(folder / "index.json")["splits"]
+    for shard in splits["train"]["shards"]:
+        shard |= described(folder / "shards" / shard["file"])
+    change(folder / "index.json", splits=splits)
 
 
 def test_the_batch_of_a_spike_is_left_out(spoiled: Runs, tmp_path: Path) -> None:

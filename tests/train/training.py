@@ -13,9 +13,10 @@ from pathlib import Path
 
 from forks import FORKS
 
+from seedbed.checksums import sha256
 from seedbed.cli import reporting
 from seedbed.config.fields import without
-from seedbed.files import read_jsonl, sha256
+from seedbed.files import read_jsonl
 from seedbed.objectives.lm.config import LanguageModelRun
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job

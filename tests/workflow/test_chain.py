@@ -15,7 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seedbed.files import read_json, read_jsonl, sha256
+from seedbed.checksums import sha256
+from seedbed.files import read_json, read_jsonl
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ import pytest
 from support import changed
 from workflow_project import make_project
 
+from seedbed.checksums import sha256
 from seedbed.config.fields import without
-from seedbed.files import read_json, read_jsonl, sha256
+from seedbed.files import read_json, read_jsonl
 
 RATIOS = (0.5, 0.7, 0.9)
 

@@ -1,7 +1,7 @@
 # Tables and plots; nothing here computes a result.
 #
 # Takes: the small files of runs and evaluations (config `studies`).
-# Gives: studies/<study>/{table.tsv,plots/}.
+# Gives: studies/<study>/{table.tsv,table.json,plots/}.
 include: "../inputs/figures.smk"
 
 
@@ -18,6 +18,7 @@ rule render_table:
             subcategory="{study}",
             labels={"file": "table"},
         ),
+        rows=f"{RESULTS}/studies/{{study}}/table.json",
     log:
         f"{RESULTS}/logs/render_table/{{study}}.log",
     benchmark:
@@ -42,7 +43,7 @@ rule render_plots:
     input:
         script=code("scripts/render_plots.py"),
         code=report_code("seedbed.report.draw"),
-        results=results_of("summary.json", "metrics.jsonl"),
+        results=results_of("run.json", "summary.json", "metrics.jsonl"),
     output:
         plots=report(
             directory(f"{RESULTS}/studies/{{study}}/plots"),

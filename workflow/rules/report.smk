@@ -47,7 +47,7 @@ rule render_milestones:
         script=code("scripts/render_milestones.py"),
         code=code_of("seedbed.report.milestones"),
         templates=[code(f"seedbed/report/templates/{name}") for name in ("milestones.html", *SHARED_TEMPLATES)],
-        tables=expand(f"{RESULTS}/studies/{{study}}/table.tsv", study=PLAN.studies),
+        tables=expand(f"{RESULTS}/studies/{{study}}/table.json", study=PLAN.studies),
     output:
         page=report(
             f"{RESULTS}/milestones.html",

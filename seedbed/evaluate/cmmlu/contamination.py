@@ -21,11 +21,37 @@ from pathlib import Path
 
 import numpy as np
 
-from seedbed.data.corpus import read_documents
-from seedbed.data.tokenizer import shards
+from seedbed.checksums import sha256
+from seedbed.data.corpus import Shard, read_documents, shards
+from seedbed.data.formats import STATS
 from seedbed.evaluate.cmmlu.questions import Question, load_questions, questions_identity
-from seedbed.files import sha256
+from seedbed.evaluate.figures import Identity
 from seedbed.progress import progress
+from seedbed.records import Record
+
+
+class Counts(Record):
+    asked: int
+    contaminated: int
+    too_short: int
+
+
+class Place(Record):
+    """A question by its place in its subject's test, from 0."""
+
+    subject: str
+    number: int
+
+
+class Found(Counts):
+    """The JSON of a search: which questions occur in a corpus, by which rule."""
+
+    corpus: Identity
+    questions: dict[str, str]  # their checksum
+    rule: str
+    by_subject: dict[str, Counts]
+    found: list[Place]
+
 
 CHARACTERS, WORDS = 20, 13
 COUNTS = ("asked", "contaminated", "too_short")
@@ -34,7 +60,7 @@ BASE = 0x9E3779B97F4A7C15  # of polynomial hashes modulo 2**64; odd, so that it 
 PREFIX_BITS = 24
 
 
-def find(source: dict, corpus: Path, processes: int = 1) -> tuple[dict, list[dict]]:
+def find(source: dict, corpus: Path, processes: int = 1) -> tuple[Found, list[dict]]:
     """Counts of contaminated questions, and for each of these a row with its first match in a built corpus.
 
     `source` is that of a `cmmlu` evaluation. Only the train split counts; one process searches one shard at a time.
@@ -51,7 +77,7 @@ def find(source: dict, corpus: Path, processes: int = 1) -> tuple[dict, list[dic
     ]
     by_subject = count_by_subject([question for _, question in asked], found, too_short)
     result = {
-        "corpus": {"path": str(corpus), "sha256": sha256(corpus / "stats.json")},
+        "corpus": {"path": str(corpus), "sha256": sha256(corpus / STATS)},
         "questions": {"sha256": questions_identity(dev, test)},
         "rule": f"{CHARACTERS} characters or {WORDS} words, normalised",
         **{name: sum(counts[name] for counts in by_subject.values()) for name in COUNTS},
@@ -61,7 +87,7 @@ def find(source: dict, corpus: Path, processes: int = 1) -> tuple[dict, list[dic
     return result, rows
 
 
-def count_by_subject(asked: list[Question], found: dict[int, dict], too_short: set[int]) -> dict[str, dict[str, int]]:
+def count_by_subject(asked: list[Question], found: dict[int, dict], too_short: set[int]) -> dict[str, Counts]:
     counts = {}
     for place, question in enumerate(asked):
         own = counts.setdefault(question.subject, dict.fromkeys(COUNTS, 0))
@@ -236,7 +262,7 @@ def index(texts: list[str], numbers: list[int], size: int) -> Index:
 # --- search ----------------------------------------------------------------------------------------------------------
 
 
-def search(jobs: list[tuple[Path, list[Index]]], processes: int) -> dict[int, dict]:
+def search(jobs: list[tuple[Shard, list[Index]]], processes: int) -> dict[int, dict]:
     """The first match of each contaminated question in the order of the shards, by the question's number."""
     if processes <= 1:
         searched = [search_shard(job) for job in jobs]
@@ -246,7 +272,7 @@ def search(jobs: list[tuple[Path, list[Index]]], processes: int) -> dict[int, di
     return {number: match for found in reversed(searched) for number, match in found.items()}
 
 
-def search_shard(job: tuple[Path, list[Index]]) -> dict[int, dict]:
+def search_shard(job: tuple[Shard, list[Index]]) -> dict[int, dict]:
     """The first match of each contaminated question with a document of one shard: piece, file and line."""
     shard, indexes = job
     found, lines = {}, 0

@@ -18,12 +18,13 @@ import torch
 from seedbed.errors import SeedbedError
 from seedbed.evaluate.cmmlu.categories import CHINESE_NAMES
 from seedbed.evaluate.cmmlu.choices import baselines, scores
+from seedbed.evaluate.cmmlu.contamination import Found
 from seedbed.evaluate.cmmlu.questions import LETTERS, Question, load_questions, questions_identity
 from seedbed.evaluate.cmmlu.result import Contamination, Result
-from seedbed.files import read_json
 from seedbed.iterate import batched
 from seedbed.objectives.lm.subject import CausalLM, Prefix, right_padded
 from seedbed.progress import progress
+from seedbed.records import read_record
 
 CHANCE = 1 / len(LETTERS)
 HEAD = "以下是关于{}的单项选择题，请直接给出正确答案的选项。\n\n"
@@ -69,7 +70,7 @@ def measure(spec: dict, subject: CausalLM, contamination: Sequence[Path] = ()) -
     """`contamination` are files of `seedbed.evaluate.cmmlu.contamination`, one per training corpus."""
     dev, test = load_questions(spec["source"])
     convention = CONVENTIONS[spec["convention"]]
-    trained_on = [read_json(path) for path in contamination]
+    trained_on = [read_record(path, Found) for path in contamination]
     seen = {(one["subject"], one["number"]) for corpus in trained_on for one in corpus["found"]} if trained_on else None
     settings, rows = {}, []
     for shots in spec["shots"]:

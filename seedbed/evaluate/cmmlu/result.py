@@ -2,16 +2,17 @@
 
 from typing import Literal
 
-from seedbed.evaluate.figures import Figures, Interval
+from seedbed.evaluate.figures import Interval
+from seedbed.records import Record
 
 
-class Accuracy(Figures):
+class Accuracy(Record):
     questions: int
     accuracy: float
     interval: Interval
 
 
-class Summary(Figures):
+class Summary(Record):
     """Accuracy over questions (micro) and over subjects (macro)."""
 
     questions: int
@@ -35,7 +36,7 @@ class ShotScores(Summary):
     subjects: dict[str, Accuracy]
 
 
-class Contamination(Figures):
+class Contamination(Record):
     """How many questions occur in the training corpora, and by which rule."""
 
     rule: str
@@ -45,7 +46,7 @@ class Contamination(Figures):
     corpora: list[dict[str, str]]
 
 
-class Result(Figures):
+class Result(Record):
     data: dict[str, str]  # checksum of the questions
     convention: Literal["cmmlu", "lm-eval"]
     demonstration: bool

@@ -2,10 +2,11 @@
 
 from typing import Literal, NotRequired
 
-from seedbed.evaluate.figures import Begin, Figures, Interval
+from seedbed.evaluate.figures import Begin, Interval
+from seedbed.records import Record
 
 
-class Distribution(Figures):
+class Distribution(Record):
     """Over the repeats; the interval is of the mean."""
 
     mean: float
@@ -13,7 +14,7 @@ class Distribution(Figures):
     interval: Interval
 
 
-class Point(Figures):
+class Point(Record):
     """One length; where its prompt is longer than the model's positions, it is not measurable."""
 
     length: int
@@ -27,7 +28,7 @@ class Point(Figures):
     zone: NotRequired[Literal["fine", "coarse", "amnesia"]]
 
 
-class Zones(Figures):
+class Zones(Record):
     """Where fine and coarse memory end, and the distance at which coarse memory does; 0 for none."""
 
     fine: int
@@ -35,12 +36,12 @@ class Zones(Figures):
     effective: float
 
 
-class Curve(Figures):
+class Curve(Record):
     points: list[Point]
     zones: Zones
 
 
-class Reach(Figures):
+class Reach(Record):
     """How far back the model can look (`seedbed.evaluate.forgetting.measure.reach`)."""
 
     trained_length: int
@@ -48,7 +49,7 @@ class Reach(Figures):
     theoretical: int | None
 
 
-class Result(Figures):
+class Result(Record):
     begin: Begin
     task: Literal["copy", "reverse"]
     shots: int

@@ -2,10 +2,11 @@
 
 from typing_extensions import TypedDict
 
-from seedbed.evaluate.figures import Begin, Figures, Interval, Scores
+from seedbed.evaluate.figures import Begin, Interval, Scores
+from seedbed.records import Record
 
 
-class Gain(Figures):
+class Gain(Record):
     """What history saves, in nats per token, and adds in accuracy; the p-value is that of the loss."""
 
     loss: float
@@ -15,7 +16,7 @@ class Gain(Figures):
     accuracy_interval: Interval
 
 
-class Compared(TypedDict("Sides", {"with": Scores, "without": Scores}), Figures):
+class Compared(TypedDict("Sides", {"with": Scores, "without": Scores}), Record):
     """The same tokens with and without history."""
 
     gain: Gain
@@ -25,7 +26,7 @@ class Bin(TypedDict("Range", {"from": int, "to": int}), Compared):
     """The positions from..to-1 of a piece."""
 
 
-class Result(Figures):
+class Result(Record):
     length: int
     history: int
     pieces: int

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from seedbed.evaluate.figures import Figures
+from seedbed.records import Record
 
 
-class SplitScores(Figures):
+class SplitScores(Record):
     """Of one split: losses in nats per token or word; None where not all of it was read, or text has no words."""
 
     documents: int
@@ -20,7 +20,7 @@ class SplitScores(Figures):
     word_perplexity: float | None  # None, too, beyond what a float holds
 
 
-class Result(Figures):
+class Result(Record):
     window: int
     stride: int
     splits: dict[str, SplitScores]

@@ -2,29 +2,30 @@
 
 from typing import Literal
 
-from seedbed.evaluate.figures import Figures, Interval
+from seedbed.evaluate.figures import Interval
+from seedbed.records import Record
 
 
-class View(Figures):
+class View(Record):
     """With one thing that the decoder sees; None where that was not measurable."""
 
     loss: float | None
     accuracy: float | None
 
 
-class Reconstructed(Figures):
+class Reconstructed(Record):
     memory: View
     none: View
     other: View
 
 
-class Continued(Figures):
+class Continued(Record):
     memory: View
     full: View
     none: View
 
 
-class Worth(Figures):
+class Worth(Record):
     """Nats per token saved by the memory, over the samples."""
 
     mean: float
@@ -32,7 +33,7 @@ class Worth(Figures):
     p: float
 
 
-class Gain(Figures):
+class Gain(Record):
     """What memory is worth against none, against another's, and to a continuation, where that was trained."""
 
     none: Worth
@@ -40,19 +41,19 @@ class Gain(Figures):
     continuation: Worth | None
 
 
-class Piece(Figures):
+class Piece(Record):
     """Of an original and its reconstruction, a stretch that is the `same` in both or is not."""
 
     text: str
     same: bool
 
 
-class Shown(Figures):
+class Shown(Record):
     original: list[Piece]
     written: list[Piece]
 
 
-class Setting(Figures):
+class Setting(Record):
     """One kind of text, length and rate; `bleu` and `exact` are of the `generated` ones alone."""
 
     text: Literal["held-out", "patterned", "random"]
@@ -70,7 +71,7 @@ class Setting(Figures):
     shown: list[Shown]
 
 
-class Result(Figures):
+class Result(Record):
     """With what the run says of its training."""
 
     memory_tokens: int

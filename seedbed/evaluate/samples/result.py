@@ -1,9 +1,10 @@
 """What came of samples."""
 
-from seedbed.evaluate.figures import Begin, Figures
+from seedbed.evaluate.figures import Begin
+from seedbed.records import Record
 
 
-class Repetition(Figures):
+class Repetition(Record):
     """Shares of n-grams (`seedbed.evaluate.samples.measure`); None where there are none."""
 
     repetition: float | None
@@ -30,7 +31,7 @@ class Setting(Repetition):
     samples: list[Sample]
 
 
-class Result(Figures):
+class Result(Record):
     data: dict[str, str]  # checksum of the prompts
     begin: Begin
     settings: list[Setting]

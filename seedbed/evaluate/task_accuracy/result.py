@@ -1,16 +1,17 @@
 """What came of the accuracy on a task."""
 
-from seedbed.evaluate.figures import Figures, Interval
+from seedbed.evaluate.figures import Interval
+from seedbed.records import Record
 
 
-class Part(Figures):
+class Part(Record):
     """A share with its interval."""
 
     mean: float
     interval: Interval
 
 
-class Right(Figures):
+class Right(Record):
     """Shares of problems: `token`, the mean share of symbols that are right; `exact`, all symbols are right."""
 
     token: Part
@@ -40,12 +41,12 @@ class Iteration(Right):
     n_step: int
 
 
-class Range(Figures):
+class Range(Record):
     first: int
     last: int
 
 
-class Trained(Figures):
+class Trained(Record):
     """What was trained; `length` is up to where a growing curriculum came."""
 
     length: Range
@@ -53,7 +54,7 @@ class Trained(Figures):
     n_step: Range
 
 
-class Reached(Figures):
+class Reached(Record):
     """When validation first had the accuracy; seconds of training."""
 
     step: int
@@ -61,7 +62,7 @@ class Reached(Figures):
     seconds: float
 
 
-class Training(Figures):
+class Training(Record):
     """`reached` is of the token accuracy `reach` in validation, None where that never came; the rest is the end."""
 
     reach: float
@@ -71,14 +72,14 @@ class Training(Figures):
     seconds: float
 
 
-class Time(Figures):
+class Time(Record):
     """Median seconds of a batch, and their share of all parts."""
 
     seconds: float
     share: float
 
 
-class Times(Figures):
+class Times(Record):
     """Of `batches` of training with `samples` each."""
 
     batches: int
@@ -88,7 +89,7 @@ class Times(Figures):
     backward: Time
 
 
-class Result(Figures):
+class Result(Record):
     """`length` is that of the run; `by_iteration` is at this length, None where a step's answer needs a run of its own.
 
     `claim` has each length at the setting that the configuration fixes.

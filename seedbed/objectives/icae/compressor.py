@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
+from seedbed.checksums import weight_checksums
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, weight_checksums
+from seedbed.files import read_tensors
 from seedbed.objectives.icae.batch import Sample, batch_of
+from seedbed.objectives.icae.exported import ICAE, Exported
 from seedbed.objectives.icae.geometry import AE, Geometry
 from seedbed.objectives.icae.model import DECODER, ENCODER, Icae
+from seedbed.records import read_record
+from seedbed.runs import verify_model
 
 
 class Compressor:
@@ -25,7 +28,7 @@ class Compressor:
     def __init__(self, folder: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
         from seedbed.models.causal_lm import load_model
 
-        self.folder, self.facts = folder, read_json(folder / "icae.json")
+        self.folder, self.facts = folder, read_record(folder / ICAE, Exported)
         self.geometry, kept = Geometry.of(self.facts), self.facts["kept"]
 
         def part(name: str) -> torch.nn.Module:
@@ -35,7 +38,7 @@ class Compressor:
         copied = not self.facts["lora"] and self.facts["decoder"] != "shared"
         other = part(DECODER) if copied else None
         self.model = Icae(part(ENCODER), self.geometry, self.facts["lora"], self.facts["decoder"], other)
-        self.model.table.weight.data = load_file(folder / "memory.safetensors")["table"]
+        self.model.table.weight.data = read_tensors(folder / "memory.safetensors")["table"]
         for name in {adapter for adapter in self.model.adapters.values() if adapter}:
             load_adapter(self.model.encoder, name, folder / name / "adapter_model.safetensors")
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,6 +50,7 @@ class Compressor:
         found = given or (self.folder / known["path"]).resolve()
         if not found.is_dir():
             raise SeedbedError(f"{self.folder}: its base model is not at {found}; pass its directory as `base`")
+        verify_model(found)
         if weight_checksums(found) != known["sha256"]:
             raise SeedbedError(f"{self.folder}: {found} has other weights than the base it was trained on")
         return found
@@ -123,7 +127,7 @@ class Compressor:
 
 def load_adapter(base: torch.nn.Module, name: str, file: Path) -> None:
     """Load the weights of a file in PEFT's format into the LoRA layers of a name."""
-    weights = load_file(file)
+    weights = read_tensors(file)
     for key, parameter in base.named_parameters():
         if ".lora_" in key and key.endswith(f".{name}.weight"):
             parameter.data = weights[f"base_model.model.{key.removesuffix(f'.{name}.weight')}.weight"]

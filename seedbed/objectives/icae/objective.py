@@ -9,18 +9,21 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from seedbed.checksums import weight_checksums
 from seedbed.data.contexts import Contexts
+from seedbed.data.tokenizer import check_loads
 from seedbed.data.tokens import mixed
 from seedbed.errors import SeedbedError
-from seedbed.files import weight_checksums, write_json
 from seedbed.models.causal_lm import copy_tokenizer, load_model, new_model
 from seedbed.models.cross_entropy import linear_cross_entropy, linear_scores
 from seedbed.models.families import learned_positions
 from seedbed.models.predictions import check_predictions
 from seedbed.objectives.contract import Card, Sizes
 from seedbed.objectives.icae.batch import Batch, Sample, batch_of
+from seedbed.objectives.icae.exported import ICAE, Exported
 from seedbed.objectives.icae.geometry import AE, LM, Geometry
 from seedbed.objectives.icae.model import DECODER, ENCODER, Icae, keep_frozen_in_bf16, lora_config
+from seedbed.records import write_record
 
 HOW = """
 ```python
@@ -73,6 +76,7 @@ class InContextAutoencoding:
 
     def __init__(self, spec: dict, inputs: dict[str, Path]) -> None:
         self.spec, self.inputs = spec, inputs
+        check_loads(inputs["tokenizer"].parent)
         data, lengths = inputs["tokens"].parent, (spec["seq_len"], spec["continuation"])
         self.train, self.held_out = (Contexts(data, split, *lengths, spec["seed"]) for split in ("train", "held_out"))
         self.geometry = Geometry.of(spec)
@@ -224,7 +228,7 @@ class InContextAutoencoding:
             key: self.spec[key]
             for key in (*asdict(self.geometry), "lora", "decoder", "seq_len", "lm_ratio", "continuation")
         }
-        write_json(folder / "icae.json", {"base": base, "kept": kept, **facts})
+        write_record(folder / ICAE, Exported, {"base": base, "kept": kept, **facts})
         copy_tokenizer(self.inputs["tokenizer"].parent, folder)
 
     def export_adapter(self, folder: Path, adapter: str, weights: dict[str, torch.Tensor]) -> None:

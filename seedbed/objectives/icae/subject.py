@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seedbed.checksums import sha256
 from seedbed.data.contexts import ordinary_ids
+from seedbed.data.formats import INDEX
 from seedbed.errors import SeedbedError
-from seedbed.files import sha256
 from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS
 from seedbed.models.families import learned_positions
 from seedbed.objectives.icae.batch import Batch
@@ -17,6 +18,7 @@ from seedbed.objectives.icae.compressor import Compressor
 from seedbed.objectives.icae.geometry import Geometry
 from seedbed.objectives.icae.model import Icae
 from seedbed.objectives.icae.objective import Autoencoding
+from seedbed.runs import MODEL
 
 
 @dataclass
@@ -47,7 +49,7 @@ class IcaeSubject:
 
     @property
     def folder(self) -> Path:
-        return self.run / "model"
+        return self.run / MODEL
 
     @cached_property
     def compressor(self) -> Compressor:
@@ -119,4 +121,4 @@ class IcaeSubject:
 
     def data_identity(self) -> dict:
         """Path and checksum of the index of its contexts, which holds the checksums of their files."""
-        return {"path": str(self.data), "sha256": sha256(self.data / "index.json")}
+        return {"path": str(self.data), "sha256": sha256(self.data / INDEX)}

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from seedbed.config.fields import Count, Name, Positive, Strict
 from seedbed.config.messages import refer, refer_to_split
 from seedbed.config.run import Facts, TokenRun, divisors
+from seedbed.data.formats import INDEX, Index
 from seedbed.errors import SeedbedError
 from seedbed.models.scaling import resolved
 
@@ -88,8 +89,8 @@ class LanguageModelRun(TokenRun):
         return origin
 
     def facts(self, plan: "Plan") -> Facts:
-        vocabulary = plan.vocabulary(self.tokenizer)
+        vocabulary, index = plan.vocabulary(self.tokenizer), plan.stored(f"{self.tokens}/{INDEX}", Index)
         return Facts(
             vocabulary and self.model.facts.parameters(vocabulary, self.seq_len),
-            plan.stored(f"{self.tokens}/index.json", "splits", "train", "tokens"),
+            index and index["splits"]["train"]["tokens"],
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from seedbed.data.tokenizer import check_loads
 from seedbed.data.tokens import Streams, TokenSplit, Windows
 from seedbed.errors import SeedbedError
 from seedbed.models import keynorm, recurrence
@@ -48,6 +49,7 @@ class LanguageModelling:
     def __init__(self, spec: dict, inputs: dict[str, Path]) -> None:
         self.spec, self.inputs = spec, inputs
         self.seq_len = spec["seq_len"]
+        check_loads(inputs["tokenizer"].parent)
         train, valid = (TokenSplit(inputs["tokens"].parent, split) for split in ("train", "valid"))
         self.vocab_size, self.eos_id, self.documents = train.vocab_size, train.eos_id, train.documents
         self.valid = Windows(valid, self.seq_len, spec["seed"])

@@ -20,13 +20,15 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
+from seedbed.checksums import sha256
+from seedbed.data.formats import INDEX
 from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, sha256
 from seedbed.models import recurrence
 from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, load_model
 from seedbed.models.families import learned_positions
 from seedbed.models.recurrence import SegmentCache
+from seedbed.runs import MODEL, provenance
 
 UNSTATED_LENGTH = 2048  # tokens; for a model whose config does not state how long its inputs may be
 
@@ -71,7 +73,7 @@ class CausalLM:
     @classmethod
     def of_run(cls, run: Path, tokens: Path | None = None, **options: object) -> "CausalLM":
         """The model of a finished run's directory."""
-        return cls(run / "model", tokens, read_json(run / "run.json")["spec"]["seq_len"], **options)
+        return cls(run / MODEL, tokens, provenance(run)["spec"]["seq_len"], **options)
 
     @classmethod
     def of_model(cls, folder: Path, tokens: Path | None = None, **options: object) -> "CausalLM":
@@ -108,7 +110,7 @@ class CausalLM:
 
     def data_identity(self) -> dict | None:
         """Path and checksum of the index of its tokens, which holds the checksums of their files."""
-        return self.tokens and {"path": str(self.tokens), "sha256": sha256(self.tokens / "index.json")}
+        return self.tokens and {"path": str(self.tokens), "sha256": sha256(self.tokens / INDEX)}
 
     def split(self, name: str) -> TokenSplit:
         if not self.tokens:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json
+from seedbed.files import read_json, read_tensors
 from seedbed.objectives.thinker.batch import Batch
 from seedbed.objectives.thinker.compute import measured
+from seedbed.objectives.thinker.exported import CONFIG, WEIGHTS, Exported
 from seedbed.objectives.thinker.flow import Row
 from seedbed.objectives.thinker.geometry import Geometry
 from seedbed.objectives.thinker.model import Question, Thinker, Thought
 from seedbed.objectives.thinker.tasks import Problems, Task, layout_of, name_of
+from seedbed.records import read_record
 
 
 @dataclass
@@ -26,19 +27,25 @@ class Answerer:
     folder: Path
 
     def __post_init__(self) -> None:
-        if self.facts.get("model_type") != "thinker":
-            raise SeedbedError(f"{self.folder}: config.json is not of a Thinker; expected model_type 'thinker'")
+        self.facts  # noqa: B018
 
     @cached_property
-    def facts(self) -> dict:
+    def facts(self) -> Exported:
         """The contents of its `config.json`."""
-        return read_json(self.folder / "config.json")
+        found = read_json(path := self.folder / CONFIG)
+        if not (isinstance(found, dict) and found.get("model_type") == "thinker"):
+            raise SeedbedError(f"{path}: is not of a Thinker; expected model_type 'thinker'")
+        return read_record(path, Exported)
 
     @cached_property
     def model(self) -> Thinker:
         geometry = Geometry.of(self.facts)
         model = Thinker(geometry, self.facts["model"])
-        model.load_state_dict(load_file(self.folder / "model.safetensors"), strict=not geometry.tied)
+        weights = read_tensors(path := self.folder / WEIGHTS)
+        try:
+            model.load_state_dict(weights, strict=not geometry.tied)
+        except RuntimeError as error:
+            raise SeedbedError(f"{path}: has other weights than {CONFIG} describes: {error}") from None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return model.eval().to(device)
 

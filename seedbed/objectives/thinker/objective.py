@@ -8,18 +8,20 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from seedbed.files import write_json
+from seedbed.files import read_tensors
 from seedbed.objectives.contract import Card, Sizes
 from seedbed.objectives.thinker.batch import Batch
 from seedbed.objectives.thinker.compute import Compute, drawn, measured
 from seedbed.objectives.thinker.curriculum import Curriculum
+from seedbed.objectives.thinker.exported import CONFIG, TASK, WEIGHTS, Exported
 from seedbed.objectives.thinker.flow import Row
 from seedbed.objectives.thinker.geometry import Geometry
 from seedbed.objectives.thinker.model import Question, Thinker, Thought
 from seedbed.objectives.thinker.tasks import generate, name_of, task_of
+from seedbed.records import write_record
 
 HOW = """
 ```python
@@ -104,7 +106,7 @@ class Thinking:
         self.geometry = Geometry.of(spec)
         model = Thinker(self.geometry, spec["model"])
         if "init" in inputs:
-            model.load_state_dict(load_file(inputs["init"] / "model.safetensors"), strict=not self.geometry.tied)
+            model.load_state_dict(read_tensors(inputs["init"] / WEIGHTS), strict=not self.geometry.tied)
         self.loss_module = Answering(model, spec["loss"])
         self.load_state_dict({}, [], torch.device("cpu"))
 
@@ -215,13 +217,11 @@ class Thinking:
     def export(self, folder: Path, published: Path, weights: dict[str, Tensor]) -> None:
         """Write `model.safetensors` with `config.json`, and the file of a task of the user's."""
         folder.mkdir(parents=True)
-        save_file(
-            {name.removeprefix("model."): weight for name, weight in weights.items()}, folder / "model.safetensors"
-        )
+        save_file({name.removeprefix("model."): weight for name, weight in weights.items()}, folder / WEIGHTS)
         kept = ("task", "length", "curriculum", "model", "n_latent", "n_step", "loss", "batch")
-        write_json(folder / "config.json", {"model_type": "thinker"} | {key: self.spec[key] for key in kept})
+        write_record(folder / CONFIG, Exported, {"model_type": "thinker"} | {key: self.spec[key] for key in kept})
         if "task" in self.inputs:
-            shutil.copyfile(self.inputs["task"], folder / "task.py")
+            shutil.copyfile(self.inputs["task"], folder / TASK)
 
     def card(self) -> Card:
         task = self.spec["task"]

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from seedbed.checksums import sha256
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json, read_jsonl, sha256
 from seedbed.objectives.thinker.answerer import Answerer
+from seedbed.objectives.thinker.exported import CONFIG, TASK, Exported
 from seedbed.objectives.thinker.tasks import Task, task_of
+from seedbed.runs import MODEL, Line, metrics, provenance
 
 
 @dataclass
@@ -19,7 +21,7 @@ class ThinkerSubject:
     @classmethod
     def of_run(cls, run: Path, tokens: Path | None = None, **options: object) -> "ThinkerSubject":
         """The Thinker of a finished run's directory."""
-        if not (run / "model" / "config.json").exists():
+        if not (run / MODEL / CONFIG).exists():
             raise SeedbedError(f"{run}: has no model/config.json; expected the run of a Thinker")
         return cls(run)
 
@@ -29,14 +31,14 @@ class ThinkerSubject:
 
     @property
     def folder(self) -> Path:
-        return self.run / "model"
+        return self.run / MODEL
 
     @cached_property
     def answerer(self) -> Answerer:
         return Answerer(self.folder)
 
     @property
-    def facts(self) -> dict:
+    def facts(self) -> Exported:
         """The contents of its `config.json`."""
         return self.answerer.facts
 
@@ -45,15 +47,15 @@ class ThinkerSubject:
         """Its task; that of a file of the user's is the copy that was trained on."""
         if "python" not in self.facts["task"]:
             return task_of(self.facts["task"])
-        file, trained = self.folder / "task.py", read_json(self.run / "run.json")["inputs"]["task"]
+        file, trained = self.folder / TASK, provenance(self.run)["inputs"]["task"]
         if sha256(file) != trained:
             raise SeedbedError(f"{file}: is not what was trained on; expected the checksum {trained}")
         return task_of(self.facts["task"], file)
 
     @cached_property
-    def metrics(self) -> list[dict]:
+    def metrics(self) -> list[Line]:
         """The lines of its training."""
-        return read_jsonl(self.run / "metrics.jsonl")
+        return metrics(self.run)
 
     def identity(self) -> dict:
         """Path and checksums of the files that determine what it computes."""

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ROOT
+from support import ROOT, contents, corpus_of
 
+from seedbed.checksums import sha256
 from seedbed.errors import SeedbedError
 from seedbed.evaluate.cmmlu import contamination
 from seedbed.evaluate.cmmlu.contamination import batches, find, irregular, normalised
 from seedbed.evaluate.cmmlu.questions import load_questions, questions_identity
-from seedbed.files import read_json, sha256, write_json
 
 STEM = "下列关于真核细胞DNA复制过程的叙述，哪一项是正确的？"
 OPTIONS = ("发生在G1期", "需要RNA引物", "子链沿3'到5'延伸", "不需要酶")
@@ -36,16 +36,7 @@ def source(folder: Path, **subjects: list[tuple[str, ...]]) -> dict:
 
 def corpus(folder: Path, *train: list[str], valid: list[str] = (), test: list[str] = ()) -> Path:
     """A corpus as one is built, with a shard for each list of training documents."""
-    splits, shards = {"train": train, "valid": [valid], "test": [test]}, {}
-    (folder / "documents").mkdir(parents=True)
-    for split, parts in splits.items():
-        names = [f"{split}-{number:05d}-of-{len(parts):05d}.jsonl" for number in range(len(parts))]
-        shards[split] = {"shards": [{"file": name} for name in names]}
-        for name, texts in zip(names, parts, strict=True):
-            lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts]
-            (folder / "documents" / name).write_text("".join(lines), encoding="utf-8")
-    write_json(folder / "stats.json", {"splits": shards})
-    return folder
+    return corpus_of(folder, {"train": list(train), "valid": [valid], "test": [test]})
 
 
 def found(tmp_path: Path, question: tuple[str, ...], *documents: str) -> bool:
@@ -352,7 +343,7 @@ def test_the_script_writes_what_was_found_and_the_rows(tmp_path: Path) -> None:
     done = run("--spec", json.dumps({"source": asked}), "--corpus", str(built), "--out", str(out))
     assert done.returncode == 0, done.stderr
     result, rows = find(asked, built)
-    assert read_json(out) == result
+    assert contents(out) == result
     with out.with_suffix(".tsv").open(encoding="utf-8", newline="") as stream:
         written = list(csv.DictReader(stream, dialect="excel-tab"))
     assert written == [{key: str(value) for key, value in row.items()} for row in rows]

@@ -11,12 +11,13 @@ from seedbed.errors import SeedbedError
 from seedbed.evaluate.cmmlu.categories import CHINESE_NAMES
 from seedbed.evaluate.cmmlu.choices import scores
 from seedbed.evaluate.cmmlu.config import CMMLU
+from seedbed.evaluate.cmmlu.contamination import Found
 from seedbed.evaluate.cmmlu.measure import CONVENTIONS, measure, option_scores, prompts_of
 from seedbed.evaluate.cmmlu.questions import DEMONSTRATION, LETTERS, Question, load_questions, questions_identity
 from seedbed.evaluate.cmmlu.result import Result
 from seedbed.evaluate.intervals import wilson
-from seedbed.files import write_json
 from seedbed.objectives.lm.subject import CausalLM
+from seedbed.records import write_record
 
 REAL = ROOT / "shared" / "data" / "cmmlu"
 
@@ -225,11 +226,17 @@ def test_questions_of_the_training_corpus_are_marked_and_left_out(subject: Causa
     name = next(iter(load_questions({"demonstration": True})[1]))
     found = [{"subject": name, "number": number} for number in (0, 3)]
     note = {"rule": "20 characters", "asked": 60, "too_short": 1}
-    write_json(tmp_path / "a.json", {**note, "corpus": {"path": "a"}, "found": found[:1]})
-    write_json(tmp_path / "b.json", {**note, "corpus": {"path": "b"}, "found": found})
+    for corpus, own in (("a", found[:1]), ("b", found)):
+        rest = {"contaminated": len(own), "questions": {"sha256": "q"}, "by_subject": {}, "found": own}
+        where = {"corpus": {"path": corpus, "sha256": corpus}}
+        write_record(tmp_path / f"{corpus}.json", Found, note | where | rest)
     result, rows = measure(spec(shots=[0]), subject, contamination=[tmp_path / "a.json", tmp_path / "b.json"])
     of_type(result, Result)
-    assert result["contamination"] == {**note, "contaminated": 2, "corpora": [{"path": "a"}, {"path": "b"}]}
+    assert result["contamination"] == {
+        **note,
+        "contaminated": 2,
+        "corpora": [{"path": "a", "sha256": "a"}, {"path": "b", "sha256": "b"}],
+    }
     assert [(row["subject"], row["number"]) for row in rows if row["in_training"]] == [(name, 0), (name, 3)]
     left = result["shots"]["0"]["not_in_training"]
     assert left["questions"] == 58

@@ -1,12 +1,11 @@
 from pathlib import Path
 
 import pytest
-from example_study import draw_plots, example_study, page_of
+from example_study import draw_plots, example_study, page_of, table_of
 from support import of_type
 
 from seedbed.evaluate.cmmlu.result import Result
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 PLOT = {"kind": "cmmlu", "evaluation": "measured"}
 
@@ -61,6 +60,6 @@ def test_the_page_tells_answers_chance_and_contamination(study: StudyResults) ->
 
 
 def test_the_table_has_the_scores_of_each_number_of_shots(study: StudyResults) -> None:
-    table = study_table(study)
+    table = table_of(study)
     assert list(table["measured.5-shot.low"]) == [0.3] * 3
     assert list(table["measured.0-shot.STEM"]) == [0.55] * 3

@@ -1,13 +1,12 @@
 from pathlib import Path
 
 import pytest
-from example_study import draw_plots, example_study, page_of
+from example_study import draw_plots, example_study, page_of, table_of
 from support import of_type
 
 from seedbed.evaluate.forgetting.result import Result
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 PLOTS = [{"kind": kind, "evaluation": "measured"} for kind in ("forgetting", "receptive-field")]
 
@@ -50,7 +49,7 @@ def test_the_forgetting_plot_shows_curves_and_marks(study: StudyResults) -> None
 
 
 def test_models_are_in_the_plots(study: StudyResults) -> None:
-    for path in draw_plots(study).iterdir():
+    for path in draw_plots(study).glob("*.svg"):
         assert "qwen" in path.read_text(encoding="utf-8")
 
 
@@ -62,7 +61,7 @@ def test_the_page_tells_how_it_was_asked_and_what_could_not_be(study: StudyResul
 
 
 def test_the_table_has_the_zones_of_each_text(study: StudyResults) -> None:
-    table = study_table(study)
+    table = table_of(study)
     assert list(table["measured.order.fine"]) == [4] * 3
     assert list(table["measured.random.effective"]) == [9] * 3
 

@@ -1,13 +1,12 @@
 from pathlib import Path
 
 import pytest
-from example_study import draw_plots, example_study, page_of
+from example_study import draw_plots, example_study, page_of, table_of
 from support import of_type
 
 from seedbed.evaluate.history.result import Result
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 PLOT = {"kind": "history", "evaluation": "measured"}
 
@@ -36,4 +35,4 @@ def test_the_history_plot_shows_both_losses_and_the_gain(study: StudyResults) ->
 
 def test_page_and_table_have_the_gain(study: StudyResults) -> None:
     assert page_of(study).count("<td>0.750</td><td>0.500 to 1.000</td>") == 3
-    assert list(study_table(study)["measured.gain"]) == [0.75] * 3
+    assert list(table_of(study)["measured.gain"]) == [0.75] * 3

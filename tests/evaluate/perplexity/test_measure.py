@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import of_type, saved_model
+from support import change, of_type, saved_model
 from transformers import AutoTokenizer
 
 from seedbed.config.fields import dump
-from seedbed.data.corpus import read_documents
-from seedbed.data.tokenizer import shards
+from seedbed.data.corpus import read_documents, shards
 from seedbed.evaluate.perplexity import measure as perplexity
 from seedbed.evaluate.perplexity.config import Perplexity
 from seedbed.evaluate.perplexity.measure import measure, score_documents, windows
@@ -91,9 +90,9 @@ def test_bytes_are_those_of_the_texts(model_folder: Path, corpus: Path, tokenize
 def with_counts(tokens: Path, folder: Path, **counts: int) -> Path:
     """The same tokens of a text whose valid split has other counts."""
     shutil.copytree(tokens, folder)
-    index = read_json(tokens / "index.json")
-    index["splits"]["valid"] |= counts
-    write_json(folder / "index.json", index)
+    splits = read_json(tokens / "index.json")["splits"]
+    splits["valid"] |= counts
+    change(folder / "index.json", splits=splits)
     return folder
 
 

@@ -2,14 +2,13 @@ from math import exp
 from pathlib import Path
 
 import pytest
-from example_study import draw_plots, example_study, page_of
+from example_study import draw_plots, example_study, page_of, table_of
 from support import of_type
 
 from seedbed.evaluate.perplexity.report import exponential
 from seedbed.evaluate.perplexity.result import Result
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 PLOT = {"kind": "perplexity", "evaluation": "measured"}
 
@@ -31,12 +30,12 @@ def test_the_page_has_words_where_they_are_counted(study: StudyResults) -> None:
     assert "by the word count that the dataset was published with" in page
     assert page.count("<td>1,096.6*</td>") == 3
     assert page.index("<h2>Perplexity") < page.index("<h2>Plots</h2>")
-    assert list(study_table(study)["measured.test.word_loss"]) == [7.0] * 3
+    assert list(table_of(study)["measured.test.word_loss"]) == [7.0] * 3
 
 
 def test_nothing_is_told_of_words_where_there_are_none(tmp_path: Path) -> None:
     study = example_study(tmp_path, "perplexity", of_words(None, None))
-    page, table = page_of(study), study_table(study)
+    page, table = page_of(study), table_of(study)
     assert "word" not in page
     assert page.count("<td>1.500</td><td>999</td>") == 3
     assert "measured.test.word_loss" not in table and list(table["measured.test.bits_per_byte"]) == [1.5] * 3

@@ -1,4 +1,4 @@
-"""Figures of exported ICAEs against one sample at a time, read by plain transformers models."""
+"""Record of exported ICAEs against one sample at a time, read by plain transformers models."""
 
 import csv
 import json
@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from safetensors.torch import load_file
-from support import learned_icae, of_type, saved_model
+from support import contents, learned_icae, of_type, saved_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from seedbed.checksums import sha256
 from seedbed.config.fields import dump
 from seedbed.data.contexts import Contexts
 from seedbed.data.tokens import TokenSplit
@@ -27,7 +28,7 @@ from seedbed.evaluate.reconstruction import measure as reconstruction
 from seedbed.evaluate.reconstruction.config import Reconstruction
 from seedbed.evaluate.reconstruction.measure import bleu, compared, decoded, measure, windows
 from seedbed.evaluate.reconstruction.result import Result
-from seedbed.files import read_json, sha256, write_json
+from seedbed.files import read_json, write_json
 from seedbed.objectives.icae.geometry import AE, LM, Geometry
 from seedbed.objectives.icae.layouts import decoder_positions, encoder_positions, first_decoded
 from seedbed.objectives.icae.subject import IcaeSubject
@@ -496,8 +497,8 @@ def test_what_is_written_is_plain_and_names_what_was_measured(
 ) -> None:
     made, asked = subject(**changes), spec(generated=2, texts=["held-out", "random"])
     found = measured("held", asked, made, tmp_path / "held.json")
-    assert json.loads(json.dumps(found, allow_nan=False)) == read_json(tmp_path / "held.json")
-    found = read_json(tmp_path / "held.json")
+    assert json.loads(json.dumps(found, allow_nan=False)) == contents(tmp_path / "held.json")
+    found = contents(tmp_path / "held.json")
     assert (found["evaluation"], found["spec"]) == ("held", asked)
     assert found["data"] == {"path": str(contexts), "sha256": sha256(contexts / "index.json")}
     weights = {"encoder/model.safetensors"}

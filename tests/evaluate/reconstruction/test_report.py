@@ -1,16 +1,13 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from example_study import RUNS, example_study, page_of
-from support import of_type
+from example_study import RUNS, example_study, measure_as, page_of, table_of
+from support import change_metrics, of_type
 
 from seedbed.evaluate.reconstruction.result import Result
-from seedbed.files import read_jsonl, write_json, write_text
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 SHOWN = {
     "original": [{"text": "今天<b>", "same": True}, {"text": "记\n者", "same": False}, {"text": "报", "same": True}],
@@ -49,15 +46,13 @@ def icae(tmp_path: Path) -> Callable[..., StudyResults]:
     """Two runs of in-context autoencoders, with a result each."""
     study = example_study(tmp_path, "reconstruction", plots=CURVES, models=[])
     for run, accuracy in zip(RUNS, (0.25, 0.75), strict=True):
-        path = study.results / "runs" / run / "metrics.jsonl"
-        first, *lines, last = read_jsonl(path)
+        first, *lines, last = study.metrics(run)
         first |= {"valid_loss": 9.0, "valid_accuracy": 0.0}
-        lines = [first, *lines, last | {"valid_accuracy": accuracy}]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        change_metrics(study.results / "runs" / run, [first, *lines, last | {"valid_accuracy": accuracy}])
 
     def made(*results: dict) -> StudyResults:
         for run, result in zip(RUNS, results, strict=True):
-            write_json(study.results / "evaluations" / run / "measured.json", of_type(result, Result))
+            measure_as(study.results, run, "reconstruction", of_type(result, Result))
         return study
 
     return made
@@ -145,7 +140,7 @@ def test_the_compression_plot_shows_each_run_as_it_was_trained(
 
 def test_the_table_has_columns_for_each_setting_of_a_reconstruction(icae: Callable) -> None:
     settings = setting(), without_lm(setting(text="random", length=64, bleu=None, exact=None))
-    table = study_table(icae(reconstruction(*settings), reconstruction(*settings)))
+    table = table_of(icae(reconstruction(*settings), reconstruction(*settings)))
     expected = {
         "bleu": 0.625, "exact": 0.25, "ratio": 4.0, "ae_loss.memory": 1.25, "ae_loss.none": 6.5, "ae_loss.other": 7.25,
         "lm_loss.memory": 3.5, "lm_loss.full": 3.375, "lm_loss.none": 4.0, "ae_accuracy.memory": 0.5,

@@ -8,6 +8,7 @@ from support import of_type, saved_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from seedbed.checksums import sha256
 from seedbed.config.fields import dump
 from seedbed.config.load import check
 from seedbed.errors import SeedbedError
@@ -15,7 +16,7 @@ from seedbed.evaluate.job import measured
 from seedbed.evaluate.samples.config import Samples
 from seedbed.evaluate.samples.measure import FIGURES, measure
 from seedbed.evaluate.samples.result import Result
-from seedbed.files import read_json, sha256, sha256_of, write_json
+from seedbed.files import read_json, sha256_of, write_json
 from seedbed.objectives.lm.subject import CausalLM
 
 RAW = {"kind": "samples", "prompts": ["今天", "北京，"], "max_new_tokens": 12}

@@ -1,12 +1,11 @@
 from pathlib import Path
 
 import pytest
-from example_study import example_study, page_of
+from example_study import example_study, page_of, table_of
 from support import of_type
 
 from seedbed.evaluate.samples.result import Result
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 
 def result() -> dict:
@@ -40,4 +39,4 @@ def test_the_page_escapes_what_a_model_wrote(study: StudyResults) -> None:
 
 
 def test_the_table_has_figures_of_each_setting(study: StudyResults) -> None:
-    assert list(study_table(study)["measured.greedy.repetition"]) == [0.875] * 3
+    assert list(table_of(study)["measured.greedy.repetition"]) == [0.875] * 3

@@ -1,7 +1,6 @@
-"""Figures of Thinkers against answers to one problem at a time, each with as many steps as are asked for."""
+"""Record of Thinkers against answers to one problem at a time, each with as many steps as are asked for."""
 
 import csv
-import json
 from collections.abc import Callable
 from itertools import accumulate
 from math import ceil
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import of_type
+from support import leave_run, of_type
 
 from seedbed.config.fields import dump
 from seedbed.evaluate.intervals import wilson
@@ -19,7 +18,6 @@ from seedbed.evaluate.task_accuracy import measure as task_accuracy
 from seedbed.evaluate.task_accuracy.config import TaskAccuracy
 from seedbed.evaluate.task_accuracy.measure import measure, times, training
 from seedbed.evaluate.task_accuracy.result import Result
-from seedbed.files import write_json, write_text
 from seedbed.objectives.thinker.config import ThinkerRun
 from seedbed.objectives.thinker.objective import Thinking
 from seedbed.objectives.thinker.subject import ThinkerSubject
@@ -29,7 +27,8 @@ from seedbed.train.state import parameter_names
 KEYS = ("length", "n_latent", "n_step")
 MODEL = {"hidden_size": 8, "num_attention_heads": 2, "position_range": 16, "max_latent": 4}
 FLIP = {"name": "flip", "symbols": 2}
-LINE = {"step": 10, "samples": 40, "seconds": 1.5, "valid_accuracy": 0.5, "valid_exact": 0.25}
+LINE = {"step": 10, "samples": 40, "seconds": 1.5, "loss": 1.0, "lr": 0.1, "grad_norm": 1.0}
+LINE |= {"valid_accuracy": 0.5, "valid_exact": 0.25}
 TABLE = [{"read_input": True, "mem_write": True, "output": True}, {"mem_lookup": True, "output": True}]
 
 
@@ -63,9 +62,7 @@ def subject(tmp_path: Path) -> Callable[..., ThinkerSubject]:
         run = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
         run.mkdir()
         objective.export(run / "model", run / "model", weights)
-        write_json(run / "run.json", {"spec": {"objective": "thinker"}})
-        write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in metrics or [LINE]))
-        return ThinkerSubject(run)
+        return ThinkerSubject(leave_run(run, metrics or [LINE], {"objective": "thinker"}))
 
     return made
 

@@ -1,20 +1,17 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from example_study import RUNS, counting_samples, draw_plots, example_study, page_of
+from example_study import RUNS, counting_samples, draw_plots, example_study, measure_as, page_of, table_of
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from support import of_type
+from support import change_metrics, of_type
 
 from seedbed.evaluate.task_accuracy.config import TaskAccuracy
 from seedbed.evaluate.task_accuracy.result import Result
-from seedbed.files import read_jsonl, write_json, write_text
 from seedbed.report.draw import draw
 from seedbed.report.results import StudyResults
-from seedbed.report.table import study_table
 
 GRID, LENGTH, STEPS, TRAINING = ({"kind": kind, "evaluation": "measured"} for kind in TaskAccuracy.plots)
 
@@ -80,15 +77,14 @@ def thinkers(tmp_path: Path) -> Callable[..., StudyResults]:
     """Two runs of Thinkers, with a result each."""
     study = example_study(tmp_path, "task-accuracy", plots=[GRID, LENGTH, STEPS, TRAINING], models=[])
     for run, accuracy in zip(RUNS, (0.25, 0.75), strict=True):
-        path = study.results / "runs" / run / "metrics.jsonl"
-        first, *lines, last = read_jsonl(path)
+        first, *lines, last = study.metrics(run)
         lines = [first | {"valid_accuracy": 0.125}, *lines, last | {"valid_accuracy": accuracy}]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        change_metrics(study.results / "runs" / run, lines)
     counting_samples(study, *RUNS)
 
     def made(*results: dict) -> StudyResults:
         for run, result in zip(RUNS, results, strict=True):
-            write_json(study.results / "evaluations" / run / "measured.json", result)
+            measure_as(study.results, run, "task-accuracy", result)
         return study
 
     return made
@@ -155,7 +151,7 @@ def test_there_is_a_panel_for_each_run(thinkers: Callable, runs: int, shape: tup
     study.spec["variants"] = study.spec["variants"][:1] * runs
     study.spec["variants"] = [{"run": f"r{number}", "values": {"run": f"r{number}"}} for number in range(runs)]
     for number in range(runs):
-        write_json(study.results / "evaluations" / f"r{number}" / "measured.json", accuracy())
+        measure_as(study.results, f"r{number}", "task-accuracy", accuracy())
     *panels, bar = draw(study, GRID).axes
     assert panels[0].get_subplotspec().get_gridspec().get_geometry() == shape
     shown = [axes for axes in panels if axes.get_visible()]
@@ -198,7 +194,7 @@ def test_runs_of_one_colour_have_different_marks(thinkers: Callable) -> None:
     study = thinkers(accuracy(), accuracy())
     study.spec["variants"] = [{"run": f"r{number}", "values": {"run": f"r{number}"}} for number in range(13)]
     for number in range(13):
-        write_json(study.results / "evaluations" / f"r{number}" / "measured.json", accuracy())
+        measure_as(study.results, f"r{number}", "task-accuracy", accuracy())
     (axes,) = draw(study, LENGTH).axes
     lines = [line for line in axes.lines if line.get_label().startswith("r")]
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == 13
@@ -210,7 +206,7 @@ def test_a_legend_of_long_names_or_many_has_room(thinkers: Callable) -> None:
         names = [f"{number:0{length}}" for number in range(count)]
         study = StudyResults(study.spec | {"variants": [{"run": name, "values": {}} for name in names]}, study.results)
         for name in names:
-            write_json(study.results / "evaluations" / name / "measured.json", accuracy())
+            measure_as(study.results, name, "task-accuracy", accuracy())
         figure = draw(study, LENGTH)
         figure.canvas.draw()
         box, panel = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
@@ -219,7 +215,7 @@ def test_a_legend_of_long_names_or_many_has_room(thinkers: Callable) -> None:
 
 
 def test_plots_follow_the_page(thinkers: Callable) -> None:
-    assert len(list(draw_plots(thinkers(accuracy(), accuracy())).iterdir())) == 4
+    assert len(list(draw_plots(thinkers(accuracy(), accuracy())).glob("*.svg"))) == 4
 
 
 # --- table and page --------------------------------------------------------------------------------------------------
@@ -227,7 +223,7 @@ def test_plots_follow_the_page(thinkers: Callable) -> None:
 
 def test_the_table_has_columns_for_each_length_of_the_claims(thinkers: Callable) -> None:
     never = accuracy()["training"] | {"reached": None}
-    table = study_table(thinkers(accuracy(), accuracy(training=never, times=None)))
+    table = table_of(thinkers(accuracy(), accuracy(training=never, times=None)))
     expected = {
         "accuracy.4": 0.75, "accuracy_low.4": 0.625, "accuracy_high.4": 0.875,
         "exact.4": 0.375, "exact_low.4": 0.25, "exact_high.4": 0.5,

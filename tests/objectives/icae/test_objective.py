@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import learned_icae, saved_model
+from support import change, learned_icae, saved_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from seedbed.data.contexts import Contexts
@@ -325,8 +325,7 @@ def test_a_vocabulary_smaller_than_that_of_the_contexts_is_told(
 ) -> None:
     larger = tmp_path / "contexts"
     shutil.copytree(contexts, larger)
-    index = larger / "index.json"
-    index.write_text(index.read_text().replace('"vocab_size": 300', '"vocab_size": 301'))
+    change(larger / "index.json", vocab_size=301)
     with pytest.raises(SeedbedError) as caught:
         learned_icae(larger, tokenizer, model_folder)
     assert str(caught.value) == f"{model_folder}: its vocabulary of 300 is smaller than the data's, 301"

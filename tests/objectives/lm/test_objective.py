@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import inputs_of
+from support import change, inputs_of
 
 from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
@@ -125,9 +125,10 @@ def test_validation_reads_whole_windows_within_its_budget(objective: Callable, t
     assert len(objective(validation={"tokens": 10**9}).validation_numbers()) == (len(split) - 1) // SEQ_LEN
 
 
-def test_damaged_tokens_are_told_with_the_ids(
-    objective: Callable, tokens: Path, tokenizer: Path, tmp_path: Path
+def test_damaged_tokens_that_were_not_hashed_are_told_with_the_ids(
+    objective: Callable, tokens: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SEEDBED_VERIFY", "size")
     damaged = tmp_path / "tokens"
     shutil.copytree(tokens, damaged)
     for split in ("train", "valid"):
@@ -177,8 +178,7 @@ def test_a_vocabulary_smaller_than_that_of_the_data_is_told(
     )
     larger = tmp_path / "tokens"
     shutil.copytree(tokens, larger)
-    index = larger / "index.json"
-    index.write_text(index.read_text().replace('"vocab_size": 300', '"vocab_size": 301'))
+    change(larger / "index.json", vocab_size=301)
     with pytest.raises(SeedbedError, match="its vocabulary of 300 is smaller than the data's, 301"):
         LanguageModelling(objective().spec, inputs_of(larger, tokenizer, model_folder))
 

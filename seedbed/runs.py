@@ -1,0 +1,187 @@
+"""What a finished run leaves in its directory: run.json, summary.json, metrics.jsonl and model/.
+
+`run.json` has the checksums of all the others; whoever reads them, reads them through this module.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from pydantic import AfterValidator, ConfigDict
+
+from seedbed.checksums import FileFacts, verify, verify_files
+from seedbed.errors import SeedbedError
+from seedbed.files import read_jsonl
+from seedbed.records import Record, checked, read_record
+
+RUN, SUMMARY, METRICS, MODEL = "run.json", "summary.json", "metrics.jsonl", "model"
+ADOPTED = "adopted.json"  # in the directory of an external model, with the checksums of its files
+
+
+def numbers_besides(kind: type) -> AfterValidator:
+    """Accept only numbers and null under keys that the type does not name."""
+
+    def check(value: dict) -> dict:
+        for key, found in value.items():
+            if key not in kind.__annotations__ and found is not None and type(found) not in (int, float):
+                raise ValueError(f"{key}: expected a number")
+        return value
+
+    return AfterValidator(check)
+
+
+class Line(Record):
+    """A line of metrics: also the units trained on, their speed, validation (`valid_...`) and diagnostics."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    step: int
+    seconds: float
+    loss: float
+    lr: float
+    grad_norm: float
+
+
+class Spike(Record):
+    """A loss spike at a step, and the step that training went back to; loss and limit are None where not finite."""
+
+    step: int
+    loss: float | None
+    limit: float | None
+    back_to: int
+    skipped: int
+
+
+class Interval(Record):
+    """The steps since the last line of metrics: their losses by rank."""
+
+    step: int
+    seconds: float
+    losses: list[list[float]]
+    grad_norm: float
+
+
+class Watch(Record):
+    recent: list[float]
+    skipped: int
+    met: list[Spike]
+
+
+class Manifest(Record):
+    """manifest.json of a checkpoint: the training state besides tensors, and its files; written last."""
+
+    step: int
+    identity: str
+    precision: str
+    begun: int
+    seconds: float
+    watch: Watch
+    plateau: dict[str, float | int | None]
+    interval: Interval
+    files: dict[str, FileFacts]
+
+
+class Costs(Record):
+    """summary.json of a trunk; also the amount of the unit, `own_<unit>` and `<unit>_per_second`."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    run: str
+    identity: str
+    unit: str
+    steps: int
+    seconds: float
+    devices: int
+    device_hours: float
+    peak_memory_bytes: dict[str, int]
+    spikes: list[Spike]
+
+
+class Summary(Costs):
+    """summary.json of a run; also validation figures (`valid_...`)."""
+
+    parameters: int
+    trained_parameters: int
+    epochs: float | None
+    loss: float
+    valid_loss: float
+
+
+class Provenance(Record):
+    """run.json: identity, computation, and the files beside it by relative path; also what an objective adds."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    run: str
+    identity: str
+    spec: dict[str, Any]
+    precision: str
+    execution: dict[str, Any]
+    inputs: dict[str, str]
+    git: str | None
+    software: dict[str, str | None]
+    machine: dict[str, Any]
+    files: dict[str, FileFacts]
+
+
+class Adopted(Record):
+    """adopted.json: where an external model came from, and its files."""
+
+    source: str
+    revision: NotRequired[str | None]
+    files: dict[str, FileFacts]
+
+
+def with_unit(kind: type) -> Any:
+    """A summary whose unit is there, and numbers besides."""
+
+    def check(value: dict) -> dict:
+        unit = value["unit"]
+        for key in (unit, f"own_{unit}", f"{unit}_per_second"):
+            if key not in value:
+                raise ValueError(f"{key}: missing")
+        return value
+
+    return Annotated[kind, numbers_besides(kind), AfterValidator(check)]
+
+
+COSTS, SUMMARIES, LINES = with_unit(Costs), with_unit(Summary), Annotated[Line, numbers_besides(Line)]
+
+
+def provenance(run: Path) -> Provenance:
+    """`run.json` of a run."""
+    return read_record(run / RUN, Provenance)
+
+
+def summary(run: Path) -> Summary:
+    return read_record(run / SUMMARY, SUMMARIES)
+
+
+def metrics(run: Path) -> list[Line]:
+    """The lines of a run's metrics, verified."""
+    verify(run / METRICS, files_of(run)[METRICS], run / RUN)
+    return lines(run / METRICS)
+
+
+def lines(path: Path) -> list[Line]:
+    return checked(list[LINES], read_jsonl(path), path)
+
+
+def files_of(run: Path) -> dict[str, FileFacts]:
+    files = provenance(run)["files"]
+    for name in (METRICS, SUMMARY):
+        if name not in files:
+            raise SeedbedError(f"{run / RUN}: files: has no {name}")
+    return files
+
+
+def verify_run(run: Path) -> None:
+    """Raise SeedbedError where a file of a run is not what it was trained to be."""
+    verify_files(run, files_of(run), run / RUN)
+
+
+def verify_model(folder: Path) -> None:
+    """Raise SeedbedError where a file of a run's or an adopted model is not what it was; others are not known."""
+    if (folder / ADOPTED).exists():
+        verify_files(folder, read_record(folder / ADOPTED, Adopted)["files"], folder)
+    elif folder.name == MODEL and (folder.parent / RUN).exists():
+        verify_files(folder.parent, files_of(folder.parent), folder.parent / RUN, [f"{MODEL}/"])
