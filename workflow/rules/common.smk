@@ -9,15 +9,32 @@ CODE = Path(str(workflow.current_basedir)).parents[1]
 sys.path.insert(0, str(CODE))
 
 from seedbed.errors import SeedbedError, choices
+from snakemake.exceptions import WorkflowError
+from snakemake.io import contains_wildcard
 
 
 @contextmanager
 def mistakes_reported(where=None):
-    """End the workflow with one line at a mistake of the user."""
+    """End the workflow with one line at a mistake of the user, or at a file that cannot be read or written."""
     try:
         yield
     except SeedbedError as error:
-        sys.exit(f"error: {f'{where}: ' if where else ''}{error}")
+        sys.exit(f"error: {SeedbedError(f'{where}: {error}') if where else error}")
+    except OSError as error:
+        sys.exit(f"error: {SeedbedError(f'{error.filename}: {error.strerror}')}")
+
+
+def literal(path):
+    """A path that Snakemake takes as it is written; the workflow ends where it would fill in a wildcard."""
+    with mistakes_reported():
+        if contains_wildcard(path):
+            raise SeedbedError(f"{path}: Snakemake takes what is in braces for a wildcard; expected a path without")
+    return path
+
+
+# A colon would end the path in PYTHONPATH; Snakemake formats the places of rules' files.
+if set(":{}") & set(str(CODE)):
+    sys.exit(f"error: {SeedbedError(f'{CODE}: Seedbed lies here; expected a path without colons and braces')}")
 
 
 # A kind of an installed package may be at fault.
@@ -25,7 +42,7 @@ with mistakes_reported():
     from seedbed.config.fields import dump
     from seedbed.config.load import check
     from seedbed.data.sources import local_files
-    from seedbed.files import canonical_json
+    from seedbed.files import canonical_json, sha256_of, write_text
     from seedbed.imports import sources
     from seedbed.plan import Plan, specs
     from seedbed.plan.check import check_evaluation
@@ -68,15 +85,32 @@ def code_of(*modules):
         return [code(path) for path in sources(*modules)]
 
 
+def spec_file(kind, value):
+    """The path of the file with a spec, which its content names.
+
+    Snakemake evaluates params of jobs that it only plans, too, and once more when a job is about to start, be it here
+    or in the process of a cluster job. Only then there is a scheduler, and the file is written.
+    """
+    text = canonical_json(value)
+    path = Path(RESULTS, "specs", f"{kind}-{sha256_of(value)[:16]}.json")
+    if workflow.scheduler and not (workflow.dryrun or workflow.touch):
+        try:
+            if not (path.is_file() and path.read_bytes() == text.encode()):
+                write_text(path, text)
+        except OSError as error:
+            raise WorkflowError(f"error: {error.filename}: {error.strerror}") from None
+    return str(path)
+
+
 def spec(kind):
-    """A params function: the spec that the wildcard of that name picks, as JSON.
+    """A params function: the file with the spec that the wildcard of that name picks.
 
     A spec is all that a stage reads of the configuration. As a param it makes exactly the stages that read a changed key
     run again. How a stage is computed comes by resources and threads, which trigger nothing.
     """
 
     def of(wildcards):
-        return canonical_json(specs.SPECS[kind][1](PLAN, wildcards[kind]))
+        return spec_file(kind, specs.SPECS[kind][1](PLAN, wildcards[kind]))
 
     return of
 

@@ -30,7 +30,7 @@ rule render_table:
     message:
         "Tabulating the study {wildcards.study}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --study {wildcards.study:q}"
         " --spec {params.spec:q}"
         " --results {params.results:q}"
@@ -64,7 +64,7 @@ rule render_plots:
     message:
         "Drawing the plots of the study {wildcards.study}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --study {wildcards.study:q}"
         " --spec {params.spec:q}"
         " --results {params.results:q}"
