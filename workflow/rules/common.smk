@@ -1,27 +1,7 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
-import os
-import sys
-from contextlib import contextmanager
-from pathlib import Path
-
-# Where Seedbed lies: `workflow.basedir` is that of the main workflow, which may be another one that uses this as a module.
-CODE = Path(str(workflow.current_basedir)).parents[1]
-sys.path.insert(0, str(CODE))
-
-from seedbed.errors import SeedbedError, choices
+from places import check_results
 from snakemake.exceptions import WorkflowError
 from snakemake.io import contains_wildcard
-
-
-@contextmanager
-def mistakes_reported(where=None):
-    """End the workflow with one line at a mistake of the user, or at a file that cannot be read or written."""
-    try:
-        yield
-    except SeedbedError as error:
-        sys.exit(f"error: {SeedbedError(f'{where}: {error}') if where else error}")
-    except OSError as error:
-        sys.exit(f"error: {SeedbedError(f'{error.filename}: {error.strerror}')}")
 
 
 def literal(path):
@@ -30,11 +10,6 @@ def literal(path):
         if contains_wildcard(path):
             raise SeedbedError(f"{path}: Snakemake takes what is in braces for a wildcard; expected a path without")
     return path
-
-
-# A colon would end the path in PYTHONPATH; Snakemake formats the places of rules' files.
-if set(":{}") & set(str(CODE)):
-    sys.exit(f"error: {SeedbedError(f'{CODE}: Seedbed lies here; expected a path without colons and braces')}")
 
 
 # A kind of an installed package may be at fault.
@@ -48,15 +23,16 @@ with mistakes_reported():
     from seedbed.plan.check import check_evaluation
     from seedbed.plan.forecast import forecast
 
-    PLAN = Plan(check(config))
+    CONFIG = check(config)
+    check_results(CONFIG.results, CODE)
+    PLAN = Plan(CONFIG)
 
 RESULTS = PLAN.config.results.rstrip("/")
 
 
 def code(path):
     """A file of Seedbed's as seen from the working directory: jobs run there, wherever the Snakefile lies."""
-    path = CODE / path
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return relative(CODE / path)
 
 
 def known(what, name, names):
