@@ -25,8 +25,9 @@ include: "workflow/rules/report.smk"
 
 
 for path in PLAN.config.custom_rules:
+    with syntax_errors_reported(path):
 
-    include: custom_rules(path)
+        include: custom_rules(path)
 
 
 report: "workflow/report/workflow.rst"

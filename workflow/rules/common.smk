@@ -1,4 +1,6 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
+from tokenize import TokenError
+
 from places import check_results
 from snakemake.exceptions import WorkflowError
 from snakemake.io import contains_wildcard
@@ -53,6 +55,16 @@ def custom_rules(path):
     if not Path(path).is_file():
         sys.exit(f"error: config: custom_rules: {path}: no such file in {Path.cwd()}")
     return str(Path(path).resolve())
+
+
+@contextmanager
+def syntax_errors_reported(path):
+    """End the workflow with one line at a rule file that is none, for which Snakemake has a traceback of its own."""
+    try:
+        yield
+    except (SyntaxError, TokenError) as error:
+        text = f" in {error.text.strip()!r}" if getattr(error, "text", None) else ""
+        sys.exit(f"error: {SeedbedError(f'config: custom_rules: {path}: {error.args[0]}{text}')}")
 
 
 def code_of(*modules):
