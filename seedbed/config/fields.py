@@ -62,9 +62,22 @@ PositiveNumber = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Beta = Annotated[Number, Field(ge=0, lt=1)]
 
+# Of one key: a job gets its spec on a command line, and a list that long is a mistake.
+MOST_NUMBERS = 1000
+Few = Field(min_length=1, max_length=MOST_NUMBERS)
+
+
+def numbers_of(numbers: range) -> list[int]:
+    """A range as a list; raises ValueError where it has more than `MOST_NUMBERS`."""
+    if (count := -(-(numbers.stop - numbers.start) // numbers.step)) > MOST_NUMBERS:
+        raise ValueError(f"a range of {count} numbers; expected at most {MOST_NUMBERS}")
+    return list(numbers)
+
+
 # Names become file names and shell words.
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._+=,-]*$"
-Name = Annotated[str, StringConstraints(pattern=NAME, max_length=200)]
+LONGEST_NAME = 200
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=LONGEST_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

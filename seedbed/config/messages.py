@@ -1,17 +1,20 @@
 """Mistakes in a configuration as one line: the path of the key, what was found, what was expected."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from seedbed.config.fields import NAME, Strict
-from seedbed.errors import SeedbedError, choices
+from seedbed.errors import SeedbedError, choices, shown
+
+adapter = cache(TypeAdapter)  # making one takes longer than a validation
 
 
 def validated(kind: Any, raw: Any, where: str) -> Any:
     """`raw` as a value of that type; errors are one line of a SeedbedError that starts at `where`."""
     try:
-        return TypeAdapter(kind).validate_python(raw)
+        return adapter(kind).validate_python(raw)
     except ValidationError as error:
         first, *rest = error.errors()
         more = f" (and {len(rest)} more)" if rest else ""
@@ -32,13 +35,14 @@ def describe(error: dict, raw: Any, where: str) -> str:
         case "union_tag_invalid":
             path.append(context["discriminator"].strip("'"))
             valid = context["expected_tags"].replace("'", "").split(", ")
-            message = f"found {context['tag']!r}{choices(context['tag'], valid)}"
+            message = f"found {shown(context['tag'])}{choices(context['tag'], valid)}"
         case "literal_error":
             valid = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            message = f"found {found!r}{choices(found, valid)}"
+            message = f"found {shown(found)}{choices(found, valid)}"
         case "string_pattern_mismatch" if context["pattern"] == NAME:
             message = (
-                f"a name has letters, digits and ._+=,- only, and starts with a letter, digit or _; found {found!r}"
+                f"a name has letters, digits and ._+=,- only, and starts with a letter, digit or _; "
+                f"found {shown(found)}"
             )
         case "value_error":
             message = with_found(str(context["error"]), found)
@@ -48,7 +52,7 @@ def describe(error: dict, raw: Any, where: str) -> str:
 
 
 def with_found(message: str, found: Any) -> str:
-    return message if isinstance(found, dict | Strict) else f"{message}; found {found!r}"
+    return message if isinstance(found, dict | Strict) else f"{message}; found {shown(found)}"
 
 
 def key_path(location: tuple, raw: Any) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from seedbed.config.fields import Name, Positive, Strict
+from seedbed.config.fields import LONGEST_NAME, Name, Positive, Strict
 from seedbed.evaluate import EVALUATIONS
 
 # The kind of evaluation that each kind of plot shows.
@@ -39,7 +39,7 @@ class Study(Strict):
     title: str
     notes: str = ""
     base: Name | None = None
-    vary: dict[str, list[Any] | dict[Name, Any]] = {}
+    vary: dict[Annotated[str, Field(max_length=LONGEST_NAME)], list[Any] | dict[Name, Any]] = {}
     runs: list[Name] = []
     models: list[Name] = []
     evaluate: list[Name] = []

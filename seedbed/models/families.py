@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from seedbed.errors import choices
+from seedbed.iterate import divisors
 from seedbed.models import keynorm
 from seedbed.models.facts import Misfit
 
@@ -18,6 +19,8 @@ COMMON = {field.name for field in fields(PreTrainedConfig)}
 SET_HERE = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "dtype", "torch_dtype"}
 SET_HERE |= {"attn_implementation", "_attn_implementation", "architectures", "transformers_version"}
 # What makes a model's size is said, not left to a family's largest member.
+MOST_LAYERS = 1000
+LARGEST = 2**30  # width, heads, positions
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 # Of the language model; that of a classifier on top stays as it is.
 DROPOUT = re.compile(r"(?!summary|classifier).*(drop|dropout)(_rate|_prob)?")
@@ -128,6 +131,9 @@ def check_sizes(kind: type[PreTrainedConfig], given: dict) -> None:
     for own, value in map(said, (*SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings")):
         if type(value) is int and value < 1:
             raise Misfit(own, f"expected a number of at least 1; found {value}")
+        most = MOST_LAYERS if own == own_name(kind, "num_hidden_layers") else LARGEST
+        if type(value) is int and value > most:
+            raise Misfit(own, f"expected at most {most}; found {value}")
     (width_key, width), (heads_key, heads), (kv_key, kv) = map(
         said, ("hidden_size", "num_attention_heads", "num_key_value_heads")
     )
@@ -152,7 +158,7 @@ def check_division(key: str, number: int, heads: int) -> None:
 
 def nearest(number: int, whole: int) -> int:
     """The divisor of `whole` that is nearest to a number."""
-    return min((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - number))
+    return min(divisors(whole), key=lambda n: abs(n - number))
 
 
 def special_tokens(kind: type[PreTrainedConfig], eos: int) -> dict:

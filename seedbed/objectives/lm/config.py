@@ -6,8 +6,9 @@ from pydantic import model_validator
 
 from seedbed.config.fields import Count, Name, Positive, Strict
 from seedbed.config.messages import refer, refer_to_split
-from seedbed.config.run import Facts, TokenRun, divisors
+from seedbed.config.run import Facts, TokenRun
 from seedbed.errors import SeedbedError
+from seedbed.iterate import divisors
 from seedbed.models.scaling import resolved
 
 if TYPE_CHECKING:
