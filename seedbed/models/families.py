@@ -1,6 +1,7 @@
 """Configs of transformers for new models: any causal LM, by the names of its config class."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from types import UnionType
@@ -19,9 +20,12 @@ COMMON = {field.name for field in fields(PreTrainedConfig)}
 SET_HERE = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "dtype", "torch_dtype"}
 SET_HERE |= {"attn_implementation", "_attn_implementation", "architectures", "transformers_version"}
 # What makes a model's size is said, not left to a family's largest member.
-MOST_LAYERS = 1000
-LARGEST = 2**30  # width, heads, positions
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+# Other sizes that families have, and what a plan can look at in a moment.
+OTHER_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")
+MOST_LAYERS = 500
+LARGEST = {"num_hidden_layers": MOST_LAYERS, "max_position_embeddings": 2**30}
+WIDEST = 2**20
 # Of the language model; that of a classifier on top stays as it is.
 DROPOUT = re.compile(r"(?!summary|classifier).*(drop|dropout)(_rate|_prob)?")
 
@@ -128,12 +132,15 @@ def check_sizes(kind: type[PreTrainedConfig], given: dict) -> None:
         own = own_name(kind, name)
         return own, given.get(own, getattr(kind, own)) if own else None
 
-    for own, value in map(said, (*SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings")):
+    for name in (*SIZES, *OTHER_SIZES):
+        own, value = said(name)
         if type(value) is int and value < 1:
             raise Misfit(own, f"expected a number of at least 1; found {value}")
-        most = MOST_LAYERS if own == own_name(kind, "num_hidden_layers") else LARGEST
-        if type(value) is int and value > most:
+        if type(value) is int and value > (most := LARGEST.get(name, WIDEST)):
             raise Misfit(own, f"expected at most {most}; found {value}")
+    for key, value in given.items():
+        if (count := max(repeats(value), default=0)) > MOST_LAYERS:
+            raise Misfit(key, f"expected each at most {MOST_LAYERS} times; found {count}")
     (width_key, width), (heads_key, heads), (kv_key, kv) = map(
         said, ("hidden_size", "num_attention_heads", "num_key_value_heads")
     )
@@ -147,6 +154,14 @@ def check_sizes(kind: type[PreTrainedConfig], given: dict) -> None:
         raise Misfit(head_key, f"head_dim {head}: RoPE turns pairs; expected an even number")
     if type(heads) is int and type(kv) is int and heads % kv:
         raise Misfit(kv_key, f"{heads} {heads_key} do not divide into groups of {kv}; nearest: {nearest(kv, heads)}")
+
+
+def repeats(value: Any, inside: bool = False) -> Iterator[int]:
+    """Whole numbers in lists inside of lists: [[[global], 12]] repeats a kind of layer."""
+    for inner in value if isinstance(value, list) else ():
+        yield from repeats(inner, inside=True)
+        if inside and type(inner) is int:
+            yield inner
 
 
 def check_division(key: str, number: int, heads: int) -> None:

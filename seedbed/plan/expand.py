@@ -20,7 +20,8 @@ from seedbed.models.presets import PRESETS
 
 MOST_RUNS = 5000  # of a configuration
 MOST_CHANGES = 2 * MOST_RUNS  # values that are set on the way to them
-MOST_MODELS = 500  # different new ones
+MOST_MODELS = 500  # different new ones; each is laid out once, layer by layer
+MOST_LAYERS = 5000  # of all of them
 UNCOUNTED = 10**18
 
 
@@ -88,6 +89,10 @@ def check_models(config: Config, bases: dict[str, Run], drafts: dict[str, list[t
             new.setdefault(canonical_json(dump(model)), (where, model))
             if len(new) > MOST_MODELS:
                 raise SeedbedError(f"config: {where}: one more after {MOST_MODELS} different models; expected no more")
+    if (layers := sum(layers_of(model) for _, model in new.values())) > MOST_LAYERS:
+        raise SeedbedError(
+            f"config: models: {len(new)} different ones have {layers:,} layers; expected at most {MOST_LAYERS:,} in all"
+        )
     find([dump(model) for _, model in new.values()], Path(config.results))
     for where, model in new.values():
         try:
@@ -95,6 +100,12 @@ def check_models(config: Config, bases: dict[str, Run], drafts: dict[str, list[t
         except Misfit as misfit:
             key = f".{misfit.key}" if misfit.key else ""
             raise SeedbedError(f"config: {where}{key}: {misfit.problem}") from None
+
+
+def layers_of(model: NewModel) -> int:
+    """The largest whole number that a field with layers in its name says, as families have names of their own."""
+    said = [value for key, value in dump(model).items() if "layer" in key and type(value) is int]
+    return max(said, default=0)
 
 
 def variants_of(
