@@ -20,6 +20,7 @@ from seedbed.errors import choices
 # SI and IEC suffixes: 64k is 64 000, 64Ki is 65 536.
 MULTIPLIERS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 COUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*(|k|M|G|Ki|Mi|Gi)")
+LARGEST_COUNT = 10**18
 COUNT_EXPECTED = "expected a whole number, such as 65536, 64Ki or 1.5M"
 
 
@@ -34,7 +35,7 @@ def parse_count(value: Any) -> int:
     if not match:
         raise ValueError(COUNT_EXPECTED)
     number = float(match[1]) * MULTIPLIERS[match[2]]
-    if number > 1e18 or number != int(number):
+    if number > LARGEST_COUNT or number != int(number):
         raise ValueError(COUNT_EXPECTED)
     return int(number)
 

@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from seedbed.errors import choices
 from seedbed.iterate import divisors
 from seedbed.models import keynorm
-from seedbed.models.facts import Misfit
+from seedbed.models.facts import MOST_LAYERS, Misfit
 
 # Keys that are no part of an architecture, or that Seedbed sets itself.
 COMMON = {field.name for field in fields(PreTrainedConfig)}
@@ -23,7 +23,6 @@ SET_HERE |= {"attn_implementation", "_attn_implementation", "architectures", "tr
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 # Other sizes that families have, and what a plan can look at in a moment.
 OTHER_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")
-MOST_LAYERS = 500
 LARGEST = {"num_hidden_layers": MOST_LAYERS, "max_position_embeddings": 2**30}
 WIDEST = 2**20
 # Of the language model; that of a classifier on top stays as it is.

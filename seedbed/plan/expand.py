@@ -6,23 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seedbed.config.fields import LONGEST_NAME, NAME, dump, format_count
+from seedbed.config.fields import LARGEST_COUNT, LONGEST_NAME, NAME, dump, format_count
 from seedbed.config.load import AnyRun, Config
 from seedbed.config.messages import refer, validated
 from seedbed.config.run import Run
-from seedbed.config.study import Study
+from seedbed.config.study import MOST_RUNS, Study
 from seedbed.errors import SeedbedError, shown
 from seedbed.files import canonical_json
 from seedbed.models.config import NewModel
-from seedbed.models.facts import Misfit
+from seedbed.models.facts import MOST_LAYERS, Misfit
 from seedbed.models.lookup import find
 from seedbed.models.presets import PRESETS
 
-MOST_RUNS = 5000  # of a configuration
 MOST_CHANGES = 2 * MOST_RUNS  # values that are set on the way to them
+MOST_MEASURED = 10 * MOST_RUNS  # evaluations of runs and models
 MOST_MODELS = 500  # different new ones; each is laid out once, layer by layer
-MOST_LAYERS = 5000  # of all of them
-UNCOUNTED = 10**18
+MOST_LAYERS_IN_ALL = 5000
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,26 @@ def expand(config: Config) -> tuple[dict[str, Run], dict[str, list[Variant]]]:
 
 def check_counts(config: Config) -> None:
     """Raise SeedbedError where studies make more runs than can be planned; they are counted before any is made."""
-    every, changes = len(config.runs), 0
+    every, changes, measured = len(config.runs), 0, 0
     for name, study in config.studies.items():
         runs, made = len(study.runs) or 1, []
         for values in study.vary.values():
-            runs = min(runs * len(values), UNCOUNTED)
+            runs = min(runs * len(values), LARGEST_COUNT)
             made.append(runs)
         if runs > MOST_RUNS:
-            key, count = "vary" if study.vary else "runs", f"{'at least ' if runs == UNCOUNTED else ''}{runs:,}"
+            key, count = "vary" if study.vary else "runs", f"{'at least ' if runs == LARGEST_COUNT else ''}{runs:,}"
             raise SeedbedError(f"config: studies.{name}.{key}: {count} runs; expected at most {MOST_RUNS:,}")
         every, changes = every + runs, changes + sum(made)
-        found, most = (every, MOST_RUNS) if every > MOST_RUNS else (changes, MOST_CHANGES)
-        if found > most:
-            what = "runs" if every > MOST_RUNS else "values to set, one for each run and key"
-            raise SeedbedError(
-                f"config: studies.{name}: {found:,} {what}, with the studies before; expected at most {most:,}"
-            )
+        measured += (runs + len(study.models)) * len(study.evaluate)
+        for found, most, what in (
+            (every, MOST_RUNS, "runs"),
+            (changes, MOST_CHANGES, "values to set, one for each run and key"),
+            (measured, MOST_MEASURED, "evaluations of runs and models"),
+        ):
+            if found > most:
+                raise SeedbedError(
+                    f"config: studies.{name}: {found:,} {what}, with the studies before; expected at most {most:,}"
+                )
 
 
 def check_models(config: Config, bases: dict[str, Run], drafts: dict[str, list[tuple[Variant, Run]]]) -> None:
@@ -89,9 +92,9 @@ def check_models(config: Config, bases: dict[str, Run], drafts: dict[str, list[t
             new.setdefault(canonical_json(dump(model)), (where, model))
             if len(new) > MOST_MODELS:
                 raise SeedbedError(f"config: {where}: one more after {MOST_MODELS} different models; expected no more")
-    if (layers := sum(layers_of(model) for _, model in new.values())) > MOST_LAYERS:
+    if (layers := sum(layers_of(model) for _, model in new.values())) > MOST_LAYERS_IN_ALL:
         raise SeedbedError(
-            f"config: models: {len(new)} different ones have {layers:,} layers; expected at most {MOST_LAYERS:,} in all"
+            f"config: models: {len(new)} different ones have {layers:,} layers; expected at most {MOST_LAYERS_IN_ALL:,}"
         )
     find([dump(model) for _, model in new.values()], Path(config.results))
     for where, model in new.values():
@@ -103,9 +106,9 @@ def check_models(config: Config, bases: dict[str, Run], drafts: dict[str, list[t
 
 
 def layers_of(model: NewModel) -> int:
-    """The largest whole number that a field with layers in its name says, as families have names of their own."""
+    """The largest number of layers that a field says, as families have names of their own; more are refused apart."""
     said = [value for key, value in dump(model).items() if "layer" in key and type(value) is int]
-    return max(said, default=0)
+    return max((value for value in said if value <= MOST_LAYERS), default=0)
 
 
 def variants_of(
@@ -212,6 +215,8 @@ def labelled(where: str, values: list | dict[str, Any]) -> dict[str, Any]:
             raise SeedbedError(
                 f"config: {where}: a list or mapping needs a label: found {shown(value)}, expected {{label: value}}"
             )
+        if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+            raise SeedbedError(f"config: {where}: expected numbers up to {LARGEST_COUNT}; found {shown(value)}")
     return {label(value): value for value in values}
 
 

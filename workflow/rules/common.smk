@@ -2,6 +2,7 @@
 import os
 import sys
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 # Where Seedbed lies: `workflow.basedir` is that of the main workflow, which may be another one that uses this as a module.
@@ -62,6 +63,7 @@ def custom_rules(path):
     return str(Path(path).resolve())
 
 
+@cache  # a thousand evaluations ask for the code of one kind
 def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
     with mistakes_reported():
