@@ -47,7 +47,7 @@ class Study(Strict):
     title: str
     notes: str = ""
     base: Name | None = None
-    vary: dict[Annotated[str, Field(max_length=LONGEST_NAME)], Values] = {}
+    vary: dict[str, Values] = {}
     runs: Annotated[list[Name], Field(max_length=MOST_RUNS)] = []
     models: Annotated[list[Name], Field(max_length=MOST_NUMBERS)] = []
     evaluate: Annotated[list[Name], Field(max_length=MOST_NUMBERS)] = []
@@ -60,6 +60,8 @@ class Study(Strict):
         if self.vary and not self.base:
             raise ValueError("vary needs a base run")
         for key, values in self.vary.items():
+            if len(key) > LONGEST_NAME:
+                raise ValueError(f"vary: a key of {len(key)} characters; expected at most {LONGEST_NAME}")
             if not values:
                 raise ValueError(f"vary.{key}: expected at least one value")
         return self

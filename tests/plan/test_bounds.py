@@ -142,7 +142,7 @@ def test_many_runs_of_a_trunk_are_told_by_their_number() -> None:
             {"seed": [10**5000]},
             "studies.s0.vary.seed: expected numbers up to 1000000000000000000; found a number of thous",
         ),
-        ({"a." * 200: [1]}, "string should have at most 200 characters"),
+        ({"a." * 200: [1]}, "studies.s0: vary: a key of 400 characters; expected at most 200"),
     ],
 )
 def test_values_to_vary_that_cannot_be_are_told(vary: dict, told: str) -> None:
