@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.errors import SeedbedError, choices, shown
-from seedbed.files import read_json
+from seedbed.files import read_json, sha256_of
 
 
 def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser:
@@ -66,6 +67,9 @@ def read_spec(path: Path, kind: type) -> Any:
     if not isinstance(found, kind):
         expected = {dict: "mapping", list: "list"}[kind]
         raise SeedbedError(f"{path}: found {shown(found)}, expected a {expected} as JSON")
+    named = re.fullmatch(r"[a-z_]+-([0-9a-f]{16})", path.stem)  # by its content, as the workflow does
+    if named and named[1] != (checksum := sha256_of(found)[:16]):
+        raise SeedbedError(f"{path}: damaged: found sha256 {checksum}, expected {named[1]}; delete it and rerun")
     return found
 
 

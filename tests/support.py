@@ -96,6 +96,13 @@ def corpus_of(folder: Path, splits: dict[str, list[list[str]]]) -> Path:
     return folder
 
 
+def spec_file(folder: Path, spec: dict) -> str:
+    """A spec as the workflow gives it to a script."""
+    path = folder / "spec.json"
+    path.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
+    return str(path)
+
+
 def default_config() -> dict:
     """The configuration that comes with Seedbed."""
     return yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import ROOT
+from support import ROOT, spec_file
 
 
 def typed(command: list[str], keys: bytes) -> tuple[int, str]:
@@ -57,7 +57,7 @@ def test_no_answer_runs_the_code_of_a_tokenizer(tokenizer: Path, tmp_path: Path)
     own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": [None, "own.OwnTokenizer"]}}
     (source / "tokenizer_config.json").write_text(json.dumps(own))
     (source / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nOwnTokenizer = None\n")
-    spec = json.dumps({"from": str(source), "revision": None, "eos_token": None})
+    spec = spec_file(tmp_path, {"from": str(source), "revision": None, "eos_token": None})
     command = [sys.executable, "scripts/build_tokenizer.py", "--tokenizer", "own", "--spec", spec]
     status, out = typed([*command, "--out", str(tmp_path / "out")], b"y\n")
     assert status == 1

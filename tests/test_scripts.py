@@ -88,7 +88,7 @@ def test_an_empty_split_is_told_with_its_key_and_share(text_file: Path, tmp_path
     [
         (
             ["scripts/pretrain.py", "--run", "tiny"],
-            "input 'tokens' is missing; found none, expected --input",
+            "input 'tokenizer' is missing; found none, expected --input",
         ),
         (["scripts/pretrain.py", "--run", "tiny", "--input", "tokens=absent"], "absent: no such file or directory"),
         (["scripts/build_tokenizer.py", "--tokenizer", "news-4k"], "tokenizer: found no corpus to train it on"),
