@@ -62,7 +62,7 @@ BLOCK = 1 << 20  # characters of a JSON file, or bytes of a column of parquet, t
 NEAR = 16  # characters before the end of a part of a JSON file in which a value may be cut
 TAR_HEADER_BYTES = 1 << 20  # between two members; tarfile reads names and tables of any length
 ZIP_DIRECTORY_BYTES = 96 << 20  # about a million members, of which zipfile makes half a GB
-PARQUET_BYTES = 64 << 20  # of a column that are decompressed together, if its values are no larger
+PARQUET_BYTES = 48 << 20  # of a column that are decompressed together, if its values are no larger
 PARQUET_ROWS = 1000
 
 # --- downloading -----------------------------------------------------------------------------------------------------
@@ -622,11 +622,14 @@ def parquet_records(name: str, stream: BinaryIO, spec: dict) -> Iterator[dict]:
             rows = rows_at_once(stream, chunks[group], f"{name}: a record after number {number}", most) if chunks else 1
             for batch in file.iter_batches(rows, row_groups=[group], columns=fields):
                 try:
-                    yield from batch.to_pylist()
+                    records = batch.to_pylist()
                 except UnicodeDecodeError as error:
                     where, byte = f"records {number + 1} to {number + len(batch)}", error.object[error.start]
                     raise SeedbedError(f"{name}: {where}: not UTF-8 (byte 0x{byte:02x})") from None
                 number += len(batch)
+                del batch  # before the next one is made
+                yield from records
+                del records
     except pyarrow.ArrowException as error:
         raise SeedbedError(f"{name}: truncated or damaged parquet file: {error}") from None
 
