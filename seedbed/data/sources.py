@@ -208,8 +208,8 @@ def reraise(error: OSError) -> None:
 def check_no_loops(pattern: str) -> None:
     """Refuse a `**` that would follow a link to a directory above it: it matches every file dozens of times."""
     above, recursive, _ = pattern.partition("**")
-    tops = glob.glob(above.rpartition("/")[0] or (above and "/") or ".") if recursive else []
-    for top in tops:
+    folder, slash, _ = above.rpartition("/")
+    for top in glob.glob(folder or slash or ".") if recursive else []:
         for parent, names, _ in os.walk(top, followlinks=True):
             for link in (Path(parent, name) for name in names):
                 if link.is_symlink() and link.resolve() in {folder.resolve() for folder in link.parents}:
@@ -543,6 +543,7 @@ class JsonText:
                 if self.ended or end < len(self.text) - NEAR:
                     self.at = end
                     return value
+                del value  # before it is made again
             self.extend()
 
     def may_be_cut(self, error: ValueError | RecursionError) -> bool:
@@ -619,7 +620,11 @@ def parquet_records(name: str, stream: BinaryIO, spec: dict) -> Iterator[dict]:
             check_columns(f"{name}: record 1", fields, file.schema_arrow)
         chunks = chunks_of(stream, file, fields)
         for group in range(file.num_row_groups):
-            rows = rows_at_once(stream, chunks[group], f"{name}: a record after number {number}", most) if chunks else 1
+            rows = (
+                rows_at_once(stream, chunks[group], f"{name}: record {number + 1} or one after it", most)
+                if chunks
+                else 1
+            )
             for batch in file.iter_batches(rows, row_groups=[group], columns=fields):
                 try:
                     records = batch.to_pylist()

@@ -551,6 +551,7 @@ def test_a_glob_through_a_loop_of_links_is_told(tmp_path: Path) -> None:
     (tmp_path / "b" / "x").unlink()
     (tmp_path / "b" / "x.txt").write_text("x")
     assert read(f"{tmp_path}/**/*.txt") == ["x", "x"]
+    assert read(f"{tmp_path}/b**/*.txt") == ["x"]
     (tmp_path / "b" / "x").symlink_to("../a")
     with pytest.raises(SeedbedError, match="x: a link to a directory above it"):
         read(f"{tmp_path}/**/*.txt")
