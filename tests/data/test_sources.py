@@ -28,9 +28,10 @@ import zstandard
 from support import ROOT, corpus_spec
 
 from seedbed.checksums import sha256
-from seedbed.data import parquet_pages, sources
+from seedbed.data import archives, parquet, parquet_pages
 from seedbed.data.corpus import build_corpus, read_documents
-from seedbed.data.sources import documents, download, download_url, local_files, split_documents
+from seedbed.data.download import download, download_url
+from seedbed.data.sources import documents, local_files, split_documents
 from seedbed.data.tokenizer import load_for_encoding, save_tokenizer, shards, train_tokenizer
 from seedbed.errors import SeedbedError
 
@@ -169,7 +170,7 @@ def test_a_json_file_may_be_larger_than_its_records(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", [1, 2, 3, 5, 1000])
 def test_json_does_not_depend_on_where_it_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     records = [{"text": '天\0"\U0001f600', "n": [-1.5e-10, 12, {}, []]}, "b", {"text": "", "x": None}] * 3
-    monkeypatch.setattr(sources, "BLOCK", block)
+    monkeypatch.setattr("seedbed.data.records.BLOCK", block)
     for ascii_only in (True, False):
         content = json.dumps(records, ensure_ascii=ascii_only, indent=2)
         (tmp_path / "a.json").write_text(content, encoding="utf-8")
@@ -265,18 +266,18 @@ def test_memory_is_bounded_by_the_largest_record(tmp_path: Path, kind: str) -> N
 
 
 def test_parquet_is_decompressed_a_few_large_values_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "PARQUET_BYTES", 1_000_000)
+    monkeypatch.setattr("seedbed.data.parquet.PARQUET_BYTES", 1_000_000)
     sizes = {"small": 10, "large": 100_000}
     for name, size in sizes.items():
         dictionary_bomb(tmp_path / name, 3000, size)
         file = pq.ParquetFile(tmp_path / name)
         with (tmp_path / name).open("rb") as stream:
-            ((chunk,),) = sources.chunks_of(stream, file, ["text"])
+            ((chunk,),) = parquet.chunks_of(stream, file, ["text"])
             assert chunk.values == 3000
-            rows = sources.rows_at_once(stream, [chunk], name, size)
-            assert rows == (sources.PARQUET_ROWS if name == "small" else 9)
+            rows = parquet.rows_at_once(stream, [chunk], name, size)
+            assert rows == (parquet.PARQUET_ROWS if name == "small" else 9)
             with pytest.raises(SeedbedError, match="large: a record of more than"):
-                sources.rows_at_once(stream, [chunk], "large", size // 3 - 30)
+                parquet.rows_at_once(stream, [chunk], "large", size // 3 - 30)
 
 
 def test_a_parquet_file_whose_pages_are_not_understood_is_read_row_by_row(
@@ -285,7 +286,7 @@ def test_a_parquet_file_whose_pages_are_not_understood_is_read_row_by_row(
     pd.DataFrame(RECORDS).to_parquet(tmp_path / "a.parquet")
     monkeypatch.setattr(parquet_pages, "FOOTER_BYTES", 10)
     with (tmp_path / "a.parquet").open("rb") as stream:
-        assert sources.chunks_of(stream, pq.ParquetFile(stream), ["text"]) == []
+        assert parquet.chunks_of(stream, pq.ParquetFile(stream), ["text"]) == []
     assert read(tmp_path / "a.parquet", text="{title}{text}") == ["甲第一篇", "乙第二篇"]
 
 
@@ -407,7 +408,7 @@ def test_many_members_of_a_tar_archive_are_read_one_at_a_time(tmp_path: Path, mo
             archive.addfile(tarfile.TarInfo(f"empty{number}"))
     assert from_archive(tmp_path / "a.tar", "*.txt") == ["x" * number for number in range(1, 300, 2)]
     gc.collect()
-    members = sources.tar_members(tmp_path / "a.tar")
+    members = archives.tar_members(tmp_path / "a.tar")
     next(members)
     before = tar_headers()
     next(islice(members, 590, None))
@@ -444,7 +445,7 @@ def test_tar_headers_that_make_no_sense_are_told(tmp_path: Path) -> None:
 
 
 def test_a_list_of_too_many_members_is_not_read(tmp_path: Path) -> None:
-    size = sources.ZIP_DIRECTORY_BYTES + 1
+    size = archives.ZIP_DIRECTORY_BYTES + 1
     with (tmp_path / "a.zip").open("wb") as stream:
         stream.truncate(size)
         stream.seek(size)
@@ -683,8 +684,8 @@ def test_a_length_that_is_wrong_is_told(server: str, tmp_path: Path) -> None:
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
     """No second attempt."""
-    monkeypatch.setattr(sources, "ATTEMPTS", 2)
-    monkeypatch.setattr(sources.time, "sleep", lambda _: pytest.fail("tried again"))
+    monkeypatch.setattr("seedbed.data.download.ATTEMPTS", 2)
+    monkeypatch.setattr("seedbed.data.download.time.sleep", lambda _: pytest.fail("tried again"))
 
 
 def test_what_no_attempt_would_change_is_tried_once(once: None, server: str, tmp_path: Path) -> None:
@@ -755,7 +756,7 @@ def test_a_download_that_was_damaged_since_is_told(tmp_path: Path) -> None:
 
 
 def test_a_wheel_is_fetched_through_pip_and_read(wheel_index: Path, tmp_path: Path) -> None:
-    source = {"package": "textwheel==1.0", "sha256": sources.sha256(wheel_index), "member": "textwheel/*.jsonl"}
+    source = {"package": "textwheel==1.0", "sha256": sha256(wheel_index), "member": "textwheel/*.jsonl"}
     download(source, tmp_path / "got")
     assert list(documents(corpus_spec(source=source), tmp_path / "got")) == PLAIN
 
