@@ -9,15 +9,29 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from seedbed.errors import SeedbedError, choices
+from seedbed.ranks import rank
 from seedbed.records import Record, read_record, write_record
 
 VERIFY = "SEEDBED_VERIFY"
 HOW_OFTEN = ("changed", "always", "size")
 LARGE = 1 << 30  # bytes from which on the checksum of an unchanged file is remembered between processes
-HASHED: dict[str, tuple[tuple[int, int], str]] = {}  # by path: size and time of change, and the checksum then
+HASHED: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: size, times and inode, and the checksum then
+
+
+def inside(name: str) -> str:
+    """Accept the relative path of a file below its directory."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError("expected a path below its directory")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(inside)]
 
 
 class FileFacts(Record):
@@ -25,10 +39,11 @@ class FileFacts(Record):
     sha256: str
 
 
-class Remembered(FileFacts):
-    """The checksum of a large file, beside it; `changed` is its time of change in nanoseconds."""
+class Remembered(Record):
+    """The checksum of a large file, beside it, with its size, times and number, which nobody else can foresee."""
 
-    changed: int
+    state: list[int]
+    sha256: str
 
 
 def how_often() -> str:
@@ -36,14 +51,14 @@ def how_often() -> str:
     found = os.environ.get(VERIFY, HOW_OFTEN[0])
     if found not in HOW_OFTEN:
         raise SeedbedError(f"{VERIFY}: found {found!r}{choices(found, HOW_OFTEN)}")
-    return found if os.environ.get("RANK", "0") == "0" else "size"
+    return "size" if rank() else found
 
 
 def sha256(path: Path | str) -> str:
     """Checksum of a file's bytes, in hexadecimal; computed once per process as long as the file does not change."""
     path = Path(path)
     now = path.stat()
-    state = now.st_size, now.st_mtime_ns
+    state = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
     known = HASHED.get(key := str(path.resolve()))
     if known is None or known[0] != state:
         HASHED[key] = state, remembered(path, *state) or hashed(path)
@@ -60,19 +75,19 @@ def note_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 
-def remembered(path: Path, size: int, changed: int) -> str | None:
+def remembered(path: Path, *state: int) -> str | None:
     """The checksum of a large file as it was found last, if the file has not changed since."""
-    if size < LARGE or how_often() == "always":
+    if state[0] < LARGE or how_often() == "always":
         return None
     try:
         found = read_record(note_of(path), Remembered)
     except SeedbedError:
         found = None
-    if found and (found["bytes"], found["changed"]) == (size, changed):
+    if found and found["state"] == list(state):
         return found["sha256"]
     checksum = hashed(path)
     try:
-        write_record(note_of(path), Remembered, {"bytes": size, "changed": changed, "sha256": checksum})
+        write_record(note_of(path), Remembered, {"state": list(state), "sha256": checksum})
     except OSError:  # somebody else's directory
         pass
     return checksum

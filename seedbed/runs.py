@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict
 
-from seedbed.checksums import FileFacts, verify, verify_files
+from seedbed.checksums import FileFacts, Inside, verify, verify_files
 from seedbed.errors import SeedbedError
 from seedbed.files import read_jsonl
 from seedbed.records import Record, checked, read_record
@@ -77,7 +77,7 @@ class Manifest(Record):
     watch: Watch
     plateau: dict[str, float | int | None]
     interval: Interval
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 class Costs(Record):
@@ -120,7 +120,7 @@ class Provenance(Record):
     git: str | None
     software: dict[str, str | None]
     machine: dict[str, Any]
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 class Adopted(Record):
@@ -128,7 +128,7 @@ class Adopted(Record):
 
     source: str
     revision: str | None
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 def with_unit(kind: type) -> Any:

@@ -36,8 +36,8 @@ def download(source: dict, target: Path) -> None:
 
 def download_package(package: str, checksum: str, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-        command += ["--no-deps", "--only-binary", ":all:", "--dest", folder, package]
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-input", "--no-deps", "--only-binary", ":all:", "--dest", folder, package]
         print(f"pip downloads {package}", file=sys.stderr, flush=True)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:

@@ -163,7 +163,7 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> TokenizerS
     """
     if corpus is None and "from" not in spec:
         raise SeedbedError("tokenizer: found no corpus to train it on; expected --corpus with a built one")
-    with replacing(target) as folder:
+    with replacing(target, r".*\.(json|jinja|model)|(vocab|merges)\.txt") as folder:
         stats = {}
         if "from" in spec:
             save_external(spec, folder)

@@ -27,6 +27,7 @@ from seedbed.progress import progress
 from seedbed.records import read_record, write_record
 
 MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, copied to the index
+OURS = r"shards|index\.json"  # in a directory of tokens
 BLOCK = 1 << 20  # tokens of a split scanned at once
 BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads, small compared to a shard
 
@@ -40,7 +41,7 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
     """
     index = {**header(tokenizer), "splits": {}}
     stats = corpus_stats(corpus)
-    with replacing(target) as partial:
+    with replacing(target, OURS) as partial:
         (partial / "shards").mkdir(parents=True)
         jobs = [(split, shard) for split in SPLITS for shard in shards(corpus, split)]
         folder, dtype = partial / "shards", index["dtype"]

@@ -42,7 +42,10 @@ def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | 
     """
     wanted = EVALUATIONS[spec["kind"]].subject
     if run and (run / RUN).exists():
-        found = OBJECTIVES[provenance(run)["spec"]["objective"]].subject
+        objective = provenance(run)["spec"].get("objective")
+        if objective not in OBJECTIVES:
+            raise SeedbedError(f"{run}: no objective is called {objective!r}{choices(objective, OBJECTIVES)}")
+        found = OBJECTIVES[objective].subject
         if found != wanted:
             raise SeedbedError(f"{run}: is of kind {found!r}; {spec['kind']} measures models of kind {wanted!r}")
     verify_model(run / MODEL if run else model)

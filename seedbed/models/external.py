@@ -23,7 +23,7 @@ def adopt_model(spec: dict, target: Path) -> None:
     safetensors, or is no causal language model.
     """
     source = spec["from"]
-    with replacing(target) as folder:
+    with replacing(target, r".*\.(json|jinja|model|safetensors|txt)") as folder:
         collect(f"model {source}", source, spec["revision"], WANTED, folder)
         check_model(source, folder)
         adopted = {"source": source, "revision": spec["revision"], "files": described_files(folder)}
