@@ -83,14 +83,34 @@ class Reporter:
                 stream.write(message + "\n" if self.rank == 0 else f"rank {self.rank}: {message}\n")
 
 
+NO_ANSWER = "EOF when reading a line"  # what `input` raises
+
+
+def close_input() -> None:
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    if empty:
+        os.close(empty)
+
+
 @contextmanager
 def reporting(log: Path | None) -> Iterator[Reporter]:
-    """Run a script's work: a user's mistake ends it with one line, else there is a traceback; both are logged."""
+    """Run a script's work: a user's mistake ends it with one line, else there is a traceback; both are logged.
+
+    Its standard input is empty from here on, and so is that of the processes it starts: nothing waits for an answer.
+    """
     report = Reporter(log)
+    close_input()
     try:
         yield report
     except SeedbedError as error:
         report(f"error: {error}")
+        raise SystemExit(1) from None
+    except EOFError as error:
+        if str(error) != NO_ANSWER:
+            report(traceback.format_exc())
+        else:
+            report("error: a library asks a question; expected none, as jobs run unattended")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         report("interrupted")

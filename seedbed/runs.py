@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict
 
@@ -127,7 +127,7 @@ class Adopted(Record):
     """adopted.json: where an external model came from, and its files."""
 
     source: str
-    revision: NotRequired[str | None]
+    revision: str | None
     files: dict[str, FileFacts]
 
 

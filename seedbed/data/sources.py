@@ -55,7 +55,7 @@ def download(source: dict, target: Path) -> None:
 def download_package(package: str, checksum: str, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary", ":all:", "--dest", folder, package]
+        command += ["--no-input", "--only-binary", ":all:", "--dest", folder, package]
         print(f"pip downloads {package}", file=sys.stderr, flush=True)
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

@@ -1,6 +1,7 @@
 """Byte-level BPE trained on a corpus, or an external tokenizer; either way a directory that transformers loads."""
 
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from seedbed.data.formats import STATS, Compression, TokenizerStats
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json, replacing, write_json
 from seedbed.iterate import batched
+from seedbed.models.external import TOKENIZER_FILES, collect, load_tokenizer
+from seedbed.models.foreign import check_tokenizer
 from seedbed.records import read_record, write_record
 
+MOST_TOKENS = 2**24  # ids of a tokenizer from elsewhere: each has a row in a model's embeddings
 # With ids 0, 1, 2, in this order.
 PAD, BOS, EOS = "<|pad|>", "<|bos|>", "<|eos|>"
 
@@ -68,25 +72,27 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 def save_external(spec: dict, folder: Path) -> None:
     """Save a tokenizer from the hub or a directory (tokenizer.json or SentencePiece) as a fast tokenizer.
 
-    Raises SeedbedError when it cannot be loaded, has no fast version, or has no end-of-sequence token.
+    Raises SeedbedError when it cannot be loaded or would need code of its own, has no fast version, or has no
+    end-of-sequence token.
     """
-    from transformers import AutoTokenizer
-
     source = spec["from"]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=spec["revision"] or "main")
-    except Exception as error:  # transformers, the hub client and the converters each raise their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SeedbedError(f"tokenizer {source}: {reason}") from None
-    if not tokenizer.is_fast:
-        raise SeedbedError(f"tokenizer {source}: {type(tokenizer).__name__} has no fast version (tokenizer.json)")
-    if spec["eos_token"]:
-        if spec["eos_token"] not in tokenizer.get_vocab():
-            raise SeedbedError(f"tokenizer {source}: eos_token {spec['eos_token']!r} is not in its vocabulary")
-        tokenizer.eos_token = spec["eos_token"]
-    if tokenizer.eos_token_id is None:
-        raise SeedbedError(f"tokenizer {source}: has no end-of-sequence token; set `eos_token` to one of its tokens")
-    tokenizer.save_pretrained(folder)
+    called = f"tokenizer {source}"
+    with tempfile.TemporaryDirectory() as place:
+        files = Path(place) / "tokenizer"
+        collect(called, source, spec["revision"] or "main", TOKENIZER_FILES, files)
+        check_tokenizer(files, called)
+        tokenizer = load_tokenizer(called, source, files)
+        if not tokenizer.is_fast:
+            raise SeedbedError(f"{called}: {type(tokenizer).__name__} has no fast version (tokenizer.json)")
+        if spec["eos_token"]:
+            if spec["eos_token"] not in tokenizer.get_vocab():
+                raise SeedbedError(f"{called}: eos_token {spec['eos_token']!r} is not in its vocabulary")
+            tokenizer.eos_token = spec["eos_token"]
+        if tokenizer.eos_token_id is None:
+            raise SeedbedError(f"{called}: has no end-of-sequence token; set `eos_token` to one of its tokens")
+        if (largest := max(tokenizer.get_vocab().values())) >= MOST_TOKENS:
+            raise SeedbedError(f"{called}: has a token with the id {largest}; expected ids below {MOST_TOKENS}")
+        tokenizer.save_pretrained(folder)
 
 
 def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
@@ -100,7 +106,9 @@ def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
         raise SeedbedError(f"{path}: no such file")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the only one that tokenizers raises
+    except BaseException as error:  # panics of Rust are no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise SeedbedError(f"{path}: no tokenizer ({error})") from None
     tokenizer.encode_special_tokens = True
     tokenizer.no_padding()
@@ -121,13 +129,8 @@ def verify_tokenizer(folder: Path) -> None:
 
 def check_loads(folder: Path) -> None:
     """Raise SeedbedError where transformers cannot load the tokenizer that an exported model is to have."""
-    from transformers import AutoTokenizer
-
     load_for_encoding(folder)
-    try:
-        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # transformers and the tokenizers each raise their own
-        raise SeedbedError(f"{folder}: transformers cannot load this tokenizer: {error or type(error)}") from None
+    load_tokenizer(f"{folder}: transformers cannot load this tokenizer", str(folder), folder)
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:

@@ -1,5 +1,8 @@
 """Causal language models of transformers: a new one, one from a directory, and a directory of one."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -9,10 +12,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from seedbed.data.formats import STATS
 from seedbed.data.tokenizer import verify_tokenizer
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, shown
 from seedbed.models import keynorm  # noqa: F401  (teaches transformers its model types)
 from seedbed.models.attention import backend
+from seedbed.models.facts import without_numbers
 from seedbed.models.families import config_of
+from seedbed.models.foreign import INDEX, WEIGHTS, check_directory, check_weights, reason
 
 disable_progress_bar()  # of weights that are loaded; a stage shows its own
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -35,10 +40,12 @@ def new_model(fields: dict, vocabulary: int, eos: int, positions: int, attention
     config = config_of(fields, vocabulary, eos, positions)
     chosen = attention_of(config, attention)
     try:
-        return AutoModelForCausalLM.from_config(config, attn_implementation=chosen, dtype=torch.float32)
+        return AutoModelForCausalLM.from_config(
+            config, attn_implementation=chosen, dtype=torch.float32, trust_remote_code=False
+        )
     except (ValueError, ImportError) as error:
-        reason = str(error).partition(". ")[0]
-        raise SeedbedError(f"attention: {chosen} and {config.model_type} do not go together: {reason}") from None
+        told = str(error).partition(". ")[0]
+        raise SeedbedError(f"attention: {chosen} and {config.model_type} do not go together: {told}") from None
 
 
 def load_model(
@@ -46,14 +53,73 @@ def load_model(
 ) -> torch.nn.Module:
     """The causal LM of a transformers directory, those with KeyNorm included.
 
-    `attention` is that of a run; None is the default of the model. Raises SeedbedError when its vocabulary is smaller
-    than `least_vocabulary`.
+    `attention` is that of a run; None is the default of the model. Raises SeedbedError when the directory needs code of
+    its own, when weights are damaged, missing, of another shape or left over, and when its vocabulary is smaller than
+    `least_vocabulary`.
     """
-    chosen = attention and attention_of(AutoConfig.from_pretrained(folder).get_text_config(), attention)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=chosen)
+    check_directory(folder)
+    check_weights(folder)
+    with in_a_line(f"{folder}: config.json"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    chosen = attention and attention_of(config.get_text_config(), attention)
+    with in_a_line(f"{folder}: no model can be loaded"), untold():
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=chosen,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    check_loaded(folder, model, found)
     if (own := model.config.get_text_config().vocab_size) < least_vocabulary:
         raise SeedbedError(f"{folder}: its vocabulary of {own} is smaller than the data's, {least_vocabulary}")
     return model
+
+
+@contextmanager
+def in_a_line(where: str) -> Iterator[None]:
+    """Errors of configs and modelling files, which raise what they like, as SeedbedError."""
+    try:
+        yield
+    except (SeedbedError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise SeedbedError(f"{where}: {reason(error)}") from error
+
+
+@contextmanager
+def untold() -> Iterator[None]:
+    """Keep transformers from telling in a table what of a model was not loaded, which `check_loaded` does in a line."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def check_loaded(folder: Path, model: torch.nn.Module, found: dict) -> None:
+    """Raise SeedbedError unless every weight of a model came from its files and every tensor in them went into it."""
+    where = folder / (WEIGHTS if (folder / WEIGHTS).exists() else INDEX)
+    if missing := sorted(found["missing_keys"]):
+        raise SeedbedError(f"{where}: lacks {listed(missing)}, which would be left random")
+    for name, stored, expected in sorted(found["mismatched_keys"]):
+        raise SeedbedError(f"{where}: {name}: found the shape {list(stored)}; expected {list(expected)}")
+    # Masks that are computed now were once stored.
+    computed = [without_numbers(name) for name, _ in model.named_buffers()]
+    surplus = [
+        name
+        for name in sorted(found["unexpected_keys"])
+        if not name.endswith(".masked_bias") and not any(one.endswith(without_numbers(name)) for one in computed)
+    ]
+    if surplus:
+        raise SeedbedError(f"{where}: found {listed(surplus)}, for which {model.config.model_type} has no place")
+
+
+def listed(names: list[str]) -> str:
+    return shown(names[0]) + (f" and {len(names) - 1} more" if names[1:] else "")
 
 
 def linear_layers(model: torch.nn.Module) -> list[str]:

@@ -1,15 +1,19 @@
 """External models: from the hub or a directory to a transformers directory of our own."""
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
+from seedbed.checksums import described_files
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing
+from seedbed.models.foreign import check_directory, check_weights, reason, take
+from seedbed.records import write_record
+from seedbed.runs import ADOPTED, Adopted
 
-# Configs, weights and tokenizers; no pickles, and no code.
-WANTED = ["*.json", "*.safetensors", "*.model", "*.txt"]
+# No pickles, and no code.
+TOKENIZER_FILES = ["*.json", "*.model", "*.txt"]
+WANTED = [*TOKENIZER_FILES, "*.safetensors"]  # configs, tokenizers and weights
 
 
 def adopt_model(spec: dict, target: Path) -> None:
@@ -20,49 +24,79 @@ def adopt_model(spec: dict, target: Path) -> None:
     """
     source = spec["from"]
     with replacing(target) as folder:
-        if Path(source).is_dir():
-            link_files(Path(source), folder)
-        else:
-            download_files(source, spec["revision"], folder)
+        collect(f"model {source}", source, spec["revision"], WANTED, folder)
         check_model(source, folder)
+        adopted = {"source": source, "revision": spec["revision"], "files": described_files(folder)}
+        write_record(folder / ADOPTED, Adopted, adopted)
 
 
-def link_files(source: Path, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for path in sorted({path for pattern in WANTED for path in source.glob(pattern)}):
-        try:
-            os.link(path.resolve(), folder / path.name)
-        except OSError:  # another file system
-            shutil.copyfile(path, folder / path.name)
+def collect(called: str, source: str, revision: str | None, patterns: list[str], folder: Path) -> None:
+    """Bring the files that have one of these names to a new directory, from a directory or else the hub.
+
+    `called` is how messages begin. Raises SeedbedError where there are none to be had, or where they are no files.
+    """
+    if Path(source).is_dir():
+        take(Path(source), folder, patterns, called)
+    else:
+        download_files(called, source, revision, patterns, folder)
 
 
-def download_files(source: str, revision: str | None, folder: Path) -> None:
+def download_files(called: str, source: str, revision: str | None, patterns: list[str], folder: Path) -> None:
+    """Fetch the files of a repository of the hub that have one of these names, none of its directories."""
     from huggingface_hub import snapshot_download
 
     print(f"fetching {source} from the hub", file=sys.stderr, flush=True)
     try:
-        snapshot_download(source, revision=revision, allow_patterns=WANTED, local_dir=folder)
+        snapshot_download(source, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"], local_dir=folder)
     except Exception as error:  # the hub client raises its own, urllib's and httpx's
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SeedbedError(f"model {source}: no such directory, and the hub says: {reason}") from None
+        told = reason(error, folder, source)
+        raise SeedbedError(f"{called}: no such directory, and the hub says: {told}") from None
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
 def check_model(source: str, folder: Path) -> None:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     from seedbed.models import keynorm  # noqa: F401  (teaches transformers its model types)
 
+    called = f"model {source}"
     if not list(folder.glob("*.safetensors")):
-        raise SeedbedError(f"model {source}: has no weights as *.safetensors; pickled ones are not read")
+        raise SeedbedError(f"{called}: has no weights as *.safetensors; pickled ones are not read")
+    check_directory(folder, called)
+    check_weights(folder, called)
     try:
-        config = AutoConfig.from_pretrained(folder)
-        AutoTokenizer.from_pretrained(folder)
-    except Exception as error:  # transformers and the tokenizers each raise their own
-        raise SeedbedError(f"model {source}: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from None
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # each config class raises its own
+        raise SeedbedError(f"{called}: config.json: {reason(error, folder, source)}") from None
+    load_tokenizer(called, source, folder)
     if config.is_encoder_decoder:
-        raise SeedbedError(
-            f"model {source}: found {config.model_type}, an encoder-decoder; expected a causal language model"
-        )
+        raise SeedbedError(f"{called}: found {config.model_type}, an encoder-decoder; expected a causal language model")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise SeedbedError(f"model {source}: found the type {config.model_type!r}; expected a causal language model")
+        raise SeedbedError(f"{called}: found the type {config.model_type!r}; expected a causal language model")
+
+
+def load_tokenizer(called: str, source: str, folder: Path):
+    """The tokenizer of a directory that was checked and came from `source`."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except BaseException as error:  # transformers and the converters raise their own; panics of Rust are no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise SeedbedError(f"{called}: {files_at_fault(folder)}{reason(error, folder, source)}") from None
+
+
+def files_at_fault(folder: Path) -> str:
+    """How a message names what a tokenizer could not be made of, as far as it can be told."""
+    from tokenizers import Tokenizer
+
+    try:
+        if (folder / "tokenizer.json").exists():
+            Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        return "tokenizer.json: "
+    others = [name for name in ("config.json", "tokenizer_config.json") if (folder / name).exists()]
+    return f"{' or '.join(others)}: " if others else ""

@@ -78,7 +78,7 @@ def described(model: torch.nn.Module, blocks: int, per_token: int, per_position:
 def on_meta(config: PreTrainedConfig, given: dict) -> torch.nn.Module:
     try:
         with torch.device("meta"), no_init_weights():
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.tie_weights()  # which is part of their initialisation
         return model
     except Exception as error:  # each modelling file raises its own

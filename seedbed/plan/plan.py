@@ -9,9 +9,9 @@ from seedbed.config.load import Config
 from seedbed.config.run import Init, Run
 from seedbed.data.config import ExternalTokenizer, Tokenizer
 from seedbed.data.formats import STATS, TokenizerStats
-from seedbed.files import read_json
 from seedbed.models.config import ExternalModel
 from seedbed.models.facts import Facts, Misfit
+from seedbed.models.foreign import read_config
 from seedbed.models.lookup import facts_of
 from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
@@ -107,10 +107,10 @@ class Plan:
     def external_facts(self, model: str) -> Facts | None:
         """Facts of an external model; None where it is on the hub and not fetched yet, or is none for `fetch_model`."""
         places = (Path(self.config.results) / "models" / model, Path(self.external[model].from_))
-        for config in (place / "config.json" for place in places):
-            if config.is_file():
+        for place in places:
+            if (place / "config.json").is_file():
                 try:
-                    return facts_of({"config": read_json(config)})
+                    return facts_of({"config": read_config(place)})
                 except Misfit:
                     return None
         return None

@@ -85,8 +85,10 @@ def test_what_is_no_model_is_told_in_one_line(tokenizer: Path, tmp_path: Path, h
 def test_the_hub_is_asked_for_the_revision(monkeypatch: pytest.MonkeyPatch, tokenizer: Path, tmp_path: Path) -> None:
     source, asked = saved_model(tokenizer, tmp_path / "source"), {}
 
-    def download(name: str, revision: str | None, allow_patterns: list[str], local_dir: Path) -> None:
-        asked.update(name=name, revision=revision, patterns=allow_patterns)
+    def download(
+        name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str], local_dir: Path
+    ) -> None:
+        asked.update(name=name, revision=revision, patterns=allow_patterns, ignored=ignore_patterns)
         local_dir.mkdir(parents=True)
         for path in source.iterdir():
             (local_dir / path.name).write_bytes(path.read_bytes())
@@ -96,6 +98,7 @@ def test_the_hub_is_asked_for_the_revision(monkeypatch: pytest.MonkeyPatch, toke
     adopt_model(spec("someone/model", "abc"), tmp_path / "adopted")
     assert (asked["name"], asked["revision"]) == ("someone/model", "abc")
     assert not any("bin" in pattern or "py" in pattern for pattern in asked["patterns"])
+    assert asked["ignored"] == ["*/*"]
     assert not (tmp_path / "adopted" / ".cache").exists()
 
 

@@ -4,10 +4,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-from support import changed
+from support import changed, contents
 from workflow_project import Project
-
-from seedbed.files import read_json
 
 STUDY = {
     "date": "2026-01-03",
@@ -38,7 +36,7 @@ def test_a_model_from_a_directory_is_measured_as_the_run_that_made_it(finished_p
     assert done.returncode == 0, done.stdout
     evaluations = folder / "results" / "evaluations"
     for name in STUDY["evaluate"]:
-        own, other = (read_json(evaluations / subject / f"{name}.json") for subject in ("tiny", "other"))
+        own, other = (contents(evaluations / subject / f"{name}.json") for subject in ("tiny", "other"))
         for different in ("model", "data", "seconds"):
             own.pop(different), other.pop(different)
         if name == "questions":  # nobody knows what it was trained on

@@ -27,8 +27,9 @@ from seedbed.errors import SeedbedError
 from seedbed.models import recurrence
 from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, load_model
 from seedbed.models.families import learned_positions
+from seedbed.models.foreign import check_directory
 from seedbed.models.recurrence import SegmentCache
-from seedbed.runs import MODEL, provenance
+from seedbed.runs import ADOPTED, MODEL, provenance
 
 UNSTATED_LENGTH = 2048  # tokens; for a model whose config does not state how long its inputs may be
 
@@ -80,7 +81,8 @@ class CausalLM:
         """The model of a transformers directory; `trained_length` is the input length that its config states."""
         if not (folder / "config.json").exists():
             raise SeedbedError(f"{folder}: has no config.json; expected a transformers directory")
-        config = AutoConfig.from_pretrained(folder).get_text_config()
+        check_directory(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         stated = getattr(config, "max_position_embeddings", None)
         return cls(folder, tokens, stated or UNSTATED_LENGTH, **options)
 
@@ -99,13 +101,14 @@ class CausalLM:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return AutoTokenizer.from_pretrained(self.folder)
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     # --- identity -----------------------------------------------------------------------------------------------------
 
     def identity(self) -> dict:
         """Path and checksums of the files that determine what the model computes."""
         files = sorted(path for pattern in ("*.safetensors", "*.json") for path in self.folder.glob(pattern))
+        files = [path for path in files if path.name != ADOPTED]
         return {"path": str(self.folder), "sha256": {path.name: sha256(path) for path in files}}
 
     def data_identity(self) -> dict | None:
