@@ -1,14 +1,15 @@
 # From raw text to a milestone report: `snakemake --cores all`. What is compared is said in config.yaml.
-import os
-
 from snakemake.utils import min_version
 
 min_version("9.20")
 
-# Without --configfile: that of the working directory, else the one that comes with Seedbed.
+
+include: "workflow/rules/configuration.smk"
+
+
 if not workflow.config_settings.configfiles:
 
-    configfile: "config.yaml" if os.path.exists("config.yaml") else f"{workflow.current_basedir}/config.yaml"
+    configfile: CONFIG_FILE
 
 
 include: "workflow/rules/common.smk"
@@ -24,8 +25,9 @@ include: "workflow/rules/report.smk"
 
 
 for path in PLAN.config.custom_rules:
+    with syntax_errors_reported(path):
 
-    include: custom_rules(path)
+        include: custom_rules(path)
 
 
 report: "workflow/report/workflow.rst"

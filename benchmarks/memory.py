@@ -59,11 +59,12 @@ def main() -> None:
         for size in (args.megabytes, 20 * args.megabytes):
             source, corpus, tokenizer = base / f"{size}.jsonl", base / f"corpus-{size}", base / "tokenizer"
             write_documents(source, size)
-            spec = json.dumps(SPEC | {"source": {"files": str(source)}})
+            spec = base / "spec.json"
+            spec.write_text(json.dumps(SPEC | {"source": {"files": str(source)}}))
             build = ["scripts/build_corpus.py", "--corpus", "c", "--spec", spec, "--out", corpus]
             found = {"shuffle": peak(*build)}
             if not tokenizer.exists():
-                spec = json.dumps({"vocab_size": 4096, "max_bytes": 5_000_000})
+                spec.write_text(json.dumps({"vocab_size": 4096, "max_bytes": 5_000_000}))
                 peak(
                     "scripts/build_tokenizer.py",
                     "--tokenizer",

@@ -1,14 +1,14 @@
 """Write the index of all studies: python scripts/render_milestones.py --results results --out .."""
 
-import json
 from pathlib import Path
 
-from seedbed.cli import parser, reporting
+from seedbed.cli import parser, read_spec, reporting
 
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--specs", help="the studies as a JSON list, in place of a configuration file")
+    help = "a file with the studies as a JSON list, in place of a configuration file"
+    arguments.add_argument("--specs", type=Path, metavar="FILE", help=help)
     arguments.add_argument("--config", type=Path, default=Path("config.yaml"), help="configuration file with studies")
     arguments.add_argument("--results", type=Path, required=True, help="directory with studies/<study>/table.json")
     arguments.add_argument("--out", type=Path, required=True, help="the .html to write")
@@ -22,7 +22,7 @@ def main() -> None:
         from seedbed.report.milestones import milestones_page
         from seedbed.report.table import Table
 
-        specs = json.loads(args.specs) if args.specs else study_specs(Plan(load(args.config)))
+        specs = read_spec(args.specs, list) if args.specs else study_specs(Plan(load(args.config)))
         paths = [args.results / "studies" / spec["name"] / "table.json" for spec in specs]
         tables = [read_record(path, Table)["rows"] for path in paths]
         write_text(args.out, milestones_page(list(zip(specs, tables, strict=True))))

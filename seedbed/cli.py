@@ -1,27 +1,30 @@
 """What the scripts share: their spec, their log, and errors as one line."""
 
 import argparse
-import json
 import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from seedbed.errors import SeedbedError, choices
+from seedbed.errors import SeedbedError, choices, shown
+from seedbed.files import read_json
 
 
 def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser:
     """An argument parser with `--log` and, for a stage that reads the configuration, its spec.
 
-    The spec comes either as JSON (`--spec`, as the workflow passes it) or from a configuration file by name.
+    The spec comes either from a file of its own (`--spec`, as the workflow passes it) or from a configuration file by
+    name.
     """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--log", type=Path, help="file that messages and errors go to, too")
     if kind:
         made.add_argument(f"--{kind}", dest="name", required=True, help=f"name of the {kind}")
-        made.add_argument("--spec", help=f"the {kind} as JSON, in place of a configuration file")
+        help = f"a file with the {kind} as JSON, in place of a configuration file"
+        made.add_argument("--spec", type=Path, metavar="FILE", help=help)
         made.add_argument(
             "--config", type=Path, default=Path("config.yaml"), help=f"configuration file with the {kind}"
         )
@@ -45,10 +48,7 @@ def named_path(text: str) -> tuple[str, Path]:
 def spec_of(args: argparse.Namespace, kind: str) -> dict:
     """The spec that the arguments give, for example of `--run tiny`."""
     if args.spec:
-        try:
-            return json.loads(args.spec)
-        except json.JSONDecodeError as error:
-            raise SeedbedError(f"--spec: not valid JSON ({error})") from None
+        return read_spec(args.spec, dict)
     # Only people come this way; the workflow has checked its configuration already.
     from seedbed.config.load import load
     from seedbed.plan import Plan
@@ -58,6 +58,15 @@ def spec_of(args: argparse.Namespace, kind: str) -> dict:
     if args.name not in names(plan):
         raise SeedbedError(f"{args.config}: no {kind} is called {args.name!r}{choices(args.name, names(plan))}")
     return spec(plan, args.name)
+
+
+def read_spec(path: Path, kind: type) -> Any:
+    """The JSON in a file, a mapping or a list; raises SeedbedError where it is missing, no JSON or of another kind."""
+    found = read_json(path)
+    if not isinstance(found, kind):
+        expected = {dict: "mapping", list: "list"}[kind]
+        raise SeedbedError(f"{path}: found {shown(found)}, expected a {expected} as JSON")
+    return found
 
 
 # Bars of the hub are for terminals; elsewhere they would be a line a second.
@@ -118,7 +127,8 @@ def reporting(log: Path | None) -> Iterator[Reporter]:
     except OSError as error:
         if error.errno is None:
             raise
-        report(f"error: {error.filename or 'file'}: {error.strerror}")
+        told = SeedbedError(f"{error.filename or 'file'}: {error.strerror}")
+        report(f"error: {told}")
         raise SystemExit(1) from None
     except Exception:
         report(traceback.format_exc())

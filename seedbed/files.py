@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ if TYPE_CHECKING:  # slow to load, and most of what reads files does without
 def replacing(target: Path | str) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or a directory to; it becomes `target` if the block succeeds.
 
-    A failure inside the block leaves `target` unchanged and removes the partial output.
+    A failure inside the block leaves `target` unchanged and removes the partial output. One of the operating system,
+    such as a full disk, is an OSError that names `target`.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,8 +38,24 @@ def replacing(target: Path | str) -> Iterator[Path]:
         if target.is_dir():
             remove(target)
         partial.replace(target)
+    except Exception as error:
+        if found := named(target, error):
+            raise found from error
+        raise
     finally:
         remove(partial)
+
+
+def named(target: Path, error: Exception) -> OSError | None:
+    """An error of the operating system that names no file, with the one that it came to; None for any other.
+
+    Writes have no name to tell, and libraries in Rust (safetensors, tokenizers) tell the error's number in their text.
+    """
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else told and int(told[1])
+    if not number or getattr(error, "filename", None):
+        return None
+    return OSError(number, os.strerror(number), str(target))
 
 
 def flush(path: Path) -> None:

@@ -67,3 +67,22 @@ def test_the_nearest_valid_name_is_offered() -> None:
     assert choices("tinny", ["tiny", "large"]) == "; did you mean 'tiny'?"
     assert choices("zzz", ["tiny", "large"]) == "; valid: tiny, large"
     assert choices("zzz", []) == "; none is defined"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [OSError(28, "No space left on device"), RuntimeError("Error while serializing: I/O error (os error 28)")],
+    ids=["of a write", "of a library in Rust"],
+)
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, failure: Exception) -> None:
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "a.json"):
+        raise failure
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "a.json"))
+    assert caught.value.__cause__ is failure
+
+
+@pytest.mark.parametrize("failure", [FileNotFoundError(2, "absent", "other.txt"), OSError("odd"), ValueError("odd")])
+def test_other_failures_are_as_they_were(tmp_path: Path, failure: Exception) -> None:
+    with pytest.raises(type(failure)) as caught, replacing(tmp_path / "a.json"):
+        raise failure
+    assert caught.value is failure

@@ -92,7 +92,14 @@ def test_an_empty_split_is_told_with_its_key_and_share(text_file: Path, tmp_path
         ),
         (["scripts/pretrain.py", "--run", "tiny", "--input", "tokens=absent"], "absent: no such file or directory"),
         (["scripts/build_tokenizer.py", "--tokenizer", "news-4k"], "tokenizer: found no corpus to train it on"),
-        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "{a"], "--spec: not valid JSON"),
+        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "absent"], "absent: no such file"),
+        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "x" * 5000], "xxxxx"),
+        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "scripts"], "scripts: Is a directory"),
+        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "LICENSE"], "LICENSE: not valid JSON"),
+        (
+            ["scripts/render_milestones.py", "--results", ".", "--specs", "tests/train/golden.json"],
+            "tests/train/golden.json: found {",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -101,4 +108,11 @@ def test_what_a_stage_lacks_is_one_line(command: list[str], told: str, tmp_path:
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if "error: " in line]
     assert line.startswith(f"error: {told}")
+    assert len(line) <= 400
     assert "Traceback" not in done.stderr
+
+
+def test_a_spec_of_another_kind_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text("[1]")
+    done = run("scripts/build_corpus.py", "--corpus", "c", "--spec", f"{tmp_path}/spec.json", "--out", str(tmp_path))
+    assert done.stderr == f"error: {tmp_path}/spec.json: found [1], expected a mapping as JSON\n"

@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from seedbed.config.fields import Name, Strict
-from seedbed.config.messages import validated
+from seedbed.config.messages import check_text, validated
 from seedbed.config.study import Study
+from seedbed.config.yaml_file import read_yaml
 from seedbed.data.config import ContextSource, Corpus, Tokenizer
-from seedbed.errors import SeedbedError, choices
+from seedbed.errors import choices, shown
 from seedbed.evaluate import EVALUATIONS
 from seedbed.models.config import Model
 from seedbed.objectives import OBJECTIVES
@@ -28,8 +28,8 @@ def objective_of(run: Any) -> Any:
 
 
 def known_objective(run: Any) -> Any:
-    if isinstance(run, dict) and (found := objective_of(run)) not in OBJECTIVES:
-        raise ValueError(f"objective: found {found!r}{choices(found, OBJECTIVES)}")
+    if isinstance(run, dict) and (found := objective_of(run)) not in list(OBJECTIVES):  # it may be unhashable
+        raise ValueError(f"objective: found {shown(found)}{choices(found, OBJECTIVES)}")
     return run
 
 
@@ -66,17 +66,13 @@ class Config(Strict):
 def load(path: Path | str) -> Config:
     """Read and check a configuration file.
 
-    Raises SeedbedError with one line when the file is missing, is not YAML or is not a valid configuration.
+    Raises SeedbedError with one line when the file is missing, is not YAML, has a key twice or is not a valid
+    configuration.
     """
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SeedbedError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SeedbedError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    return check(raw or {})
+    return check(read_yaml(path))
 
 
 def check(raw: dict) -> Config:
     """Validate a configuration that is already a mapping, as Snakemake passes it."""
+    check_text(raw, "config", [])
     return validated(Config, raw, "config")

@@ -3,7 +3,7 @@
 from datetime import date as Date
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from seedbed.config.fields import Name, Positive, Strict
 from seedbed.evaluate import EVALUATIONS
@@ -32,10 +32,17 @@ class EvaluationPlot(Strict):
 Plot = Annotated[LossPlot | EvaluationPlot, Field(discriminator="kind")]
 
 
+def no_number(value: Any) -> Any:
+    """Reject what pydantic would take for seconds since 1970."""
+    if isinstance(value, int | float):
+        raise ValueError("expected a date, such as 2026-01-31")
+    return value
+
+
 class Study(Strict):
     """What to compare: `base` with what to `vary`, or a list of `runs`; and external `models`."""
 
-    date: Date
+    date: Annotated[Date, BeforeValidator(no_number)]
     title: str
     notes: str = ""
     base: Name | None = None

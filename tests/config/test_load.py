@@ -43,7 +43,7 @@ MISTAKES = [
     ("runs.tiny.precision", "fp8", ["runs.tiny.precision", "'fp8'", "fp32"]),
     ("runs.tiny.budget", {}, ["runs.tiny.budget", "exactly one of tokens, steps, epochs"]),
     ("runs.tiny.batch_tokens", 5000, ["runs.tiny", "5000", "seq_len 256", "4864 or 5120"]),
-    ("runs", 3, ["runs", "dictionary", "3"]),
+    ("runs", 3, ["runs: expected a mapping; found 3"]),
     ("corpora.news.source", {"path": "x"}, ["corpora.news.source", "package, url, files, hub"]),
     ("corpora.news.split", {"valid": 0.5, "test": 0.5}, ["corpora.news.split", "nothing for training"]),
     ("corpora.news.split", {"valid": 2}, ["corpora.news.split.valid: ", "less than or equal to 1; found 2"]),

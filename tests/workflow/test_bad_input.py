@@ -142,3 +142,19 @@ def left_over(results: Path) -> list[Path]:
             folder for folder in results.glob(f"{stage}/*") if list(folder.iterdir()) and not list(folder.rglob(last))
         ]
     return hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rule x:\n    input 'a'\n", "Colon expected after keyword input."),
+        ("x = 1 +\n", "invalid syntax in 'x = 1 +'"),
+        ("x = ((\n", "EOF in multi-line statement"),
+    ],
+)
+def test_custom_rules_that_are_none_are_one_line(project, text: str, told: str) -> None:
+    (project.folder / "my.smk").write_text(text)
+    done = project.run("-n", config=project.config | {"custom_rules": ["my.smk"]})
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == f"error: config: custom_rules: my.smk: {told}"
+    assert "Traceback" not in done.stdout

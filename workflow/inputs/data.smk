@@ -20,4 +20,4 @@ def download_spec(wildcards):
     sources = [corpus.source for corpus in PLAN.config.corpora.values() if hasattr(corpus.source, "sha256")]
     by_file = {source.file_name: source for source in sources}
     source = by_file[known("download", wildcards.file, by_file)]
-    return canonical_json({"source": source.model_dump(mode="json", exclude={"member"})})
+    return spec_file("download", {"source": source.model_dump(mode="json", exclude={"member"})})

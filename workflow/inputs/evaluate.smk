@@ -29,7 +29,7 @@ def evaluation_inputs(wildcards):
 
 def what_is_measured(wildcards, input):
     """The option that says so."""
-    return f"--run {Path(input.run).parent}" if input.run else f"--model {input.model}"
+    return ["--run", os.path.dirname(input.run)] if input.run else ["--model", input.model]
 
 
 def evaluation_code(wildcards):

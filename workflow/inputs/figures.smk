@@ -3,10 +3,10 @@ from seedbed.report.kinds import part_of, report_module
 
 
 def study_part(*parts):
-    """A params function: a study with those parts that a rule reads, as JSON."""
+    """A params function: a study with those parts that a rule reads, as a file."""
 
     def of(wildcards):
-        return canonical_json(specs.study_spec(PLAN, wildcards.study, parts))
+        return spec_file("study", specs.study_spec(PLAN, wildcards.study, parts))
 
     return of
 

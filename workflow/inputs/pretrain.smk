@@ -12,7 +12,8 @@ def trunk_folder(trunk):
 def inputs_of(run):
     """What a run reads, by name: what its objective names, and what it starts from."""
     run = PLAN.runs[run]
-    inputs = {name: f"{RESULTS}/{path}" for name, path in run.inputs().items()} | run.files()
+    inputs = {name: f"{RESULTS}/{path}" for name, path in run.inputs().items()}
+    inputs |= {name: literal(path) for name, path in run.files().items()}
     if run.init:
         trunk = trunk_folder(PLAN.initial_trunk(run.init))
         inputs["init"] = trunk or f"{RESULTS}/runs/{run.init.run}/model"
@@ -37,4 +38,4 @@ def trunk_inputs(wildcards):
 
 
 def trunk_spec(wildcards):
-    return canonical_json(specs.trunk_spec(PLAN, trunk_name(wildcards)))
+    return spec_file("trunk", specs.trunk_spec(PLAN, trunk_name(wildcards)))

@@ -1,23 +1,17 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
-import os
-import sys
-from contextlib import contextmanager
-from pathlib import Path
+from tokenize import TokenError
 
-# Where Seedbed lies: `workflow.basedir` is that of the main workflow, which may be another one that uses this as a module.
-CODE = Path(str(workflow.current_basedir)).parents[1]
-sys.path.insert(0, str(CODE))
-
-from seedbed.errors import SeedbedError, choices
+from places import check_results
+from snakemake.exceptions import WorkflowError
+from snakemake.io import contains_wildcard
 
 
-@contextmanager
-def mistakes_reported(where=None):
-    """End the workflow with one line at a mistake of the user."""
-    try:
-        yield
-    except SeedbedError as error:
-        sys.exit(f"error: {f'{where}: ' if where else ''}{error}")
+def literal(path):
+    """A path that Snakemake takes as it is written; the workflow ends where it would fill in a wildcard."""
+    with mistakes_reported():
+        if contains_wildcard(path):
+            raise SeedbedError(f"{path}: Snakemake takes what is in braces for a wildcard; expected a path without")
+    return path
 
 
 # A kind of an installed package may be at fault.
@@ -26,13 +20,15 @@ with mistakes_reported():
     from seedbed.config.fields import dump
     from seedbed.config.load import check
     from seedbed.data.sources import local_files
-    from seedbed.files import canonical_json
+    from seedbed.files import canonical_json, sha256_of, write_text
     from seedbed.imports import sources
     from seedbed.plan import Plan, specs
     from seedbed.plan.check import check_evaluation
     from seedbed.plan.forecast import forecast
 
-    PLAN = Plan(check(config))
+    CONFIG = check(config)
+    check_results(CONFIG.results, CODE)
+    PLAN = Plan(CONFIG)
     how_often()  # a value that nobody knows
 
 RESULTS = PLAN.config.results.rstrip("/")
@@ -40,8 +36,7 @@ RESULTS = PLAN.config.results.rstrip("/")
 
 def code(path):
     """A file of Seedbed's as seen from the working directory: jobs run there, wherever the Snakefile lies."""
-    path = CODE / path
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return relative(CODE / path)
 
 
 def known(what, name, names):
@@ -64,21 +59,48 @@ def custom_rules(path):
     return str(Path(path).resolve())
 
 
+@contextmanager
+def syntax_errors_reported(path):
+    """End the workflow with one line at a rule file that is none, for which Snakemake has a traceback of its own."""
+    try:
+        yield
+    except (SyntaxError, TokenError) as error:
+        text = f" in {error.text.strip()!r}" if getattr(error, "text", None) else ""
+        sys.exit(f"error: {SeedbedError(f'config: custom_rules: {path}: {error.args[0]}{text}')}")
+
+
 def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
     with mistakes_reported():
         return [code(path) for path in sources(*modules)]
 
 
+def spec_file(kind, value):
+    """The path of the file with a spec, which its content names.
+
+    Snakemake evaluates params of jobs that it only plans, too, and once more when a job is about to start, be it here
+    or in the process of a cluster job. Only then there is a scheduler, and the file is written.
+    """
+    text = canonical_json(value)
+    path = Path(RESULTS, "specs", f"{kind}-{sha256_of(value)[:16]}.json")
+    if workflow.scheduler and not (workflow.dryrun or workflow.touch):
+        try:
+            if not (path.is_file() and path.read_bytes() == text.encode()):
+                write_text(path, text)
+        except OSError as error:
+            raise WorkflowError(f"error: {error.filename}: {error.strerror}") from None
+    return str(path)
+
+
 def spec(kind):
-    """A params function: the spec that the wildcard of that name picks, as JSON.
+    """A params function: the file with the spec that the wildcard of that name picks.
 
     A spec is all that a stage reads of the configuration. As a param it makes exactly the stages that read a changed key
     run again. How a stage is computed comes by resources and threads, which trigger nothing.
     """
 
     def of(wildcards):
-        return canonical_json(specs.SPECS[kind][1](PLAN, wildcards[kind]))
+        return spec_file(kind, specs.SPECS[kind][1](PLAN, wildcards[kind]))
 
     return of
 

@@ -22,14 +22,14 @@ rule find_contamination:
         "../../envs/seedbed.yaml"
     threads: 16
     params:
-        spec=lambda wildcards: canonical_json(specs.contamination_spec(PLAN, wildcards.evaluation)),
+        spec=lambda wildcards: spec_file("questions", specs.contamination_spec(PLAN, wildcards.evaluation)),
     message:
         "Looking for the questions of {wildcards.evaluation} in the corpus {wildcards.corpus}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --evaluation {wildcards.evaluation:q}"
         " --spec {params.spec:q}"
-        " --corpus $(dirname {input.corpus:q})"
+        ' --corpus "$(dirname {input.corpus:q})"'
         " --out {output.json:q}"
         " --processes {threads}"
         " --log {log:q}"

@@ -22,15 +22,15 @@ rule build_contexts:
     threads: 16
     params:
         spec=spec("contexts"),
-        corpus=lambda wildcards, input: (f"--corpus {os.path.dirname(input.corpus)}" if input.corpus else ""),
+        corpus=lambda wildcards, input: ["--corpus", os.path.dirname(input.corpus)] if input.corpus else [],
     message:
         "Preparing the contexts {wildcards.contexts} with the tokenizer {wildcards.tokenizer}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --contexts {wildcards.contexts:q}"
         " --spec {params.spec:q}"
-        " {params.corpus}"
-        " --tokenizer $(dirname {input.tokenizer:q})"
-        " --out $(dirname {output.index:q})"
+        " {params.corpus:q}"
+        ' --tokenizer "$(dirname {input.tokenizer:q})"'
+        ' --out "$(dirname {output.index:q})"'
         " --processes {threads}"
         " --log {log:q}"

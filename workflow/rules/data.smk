@@ -43,15 +43,15 @@ rule build_corpus:
         "../../envs/seedbed.yaml"
     params:
         spec=spec("corpus"),
-        downloaded=lambda wildcards, input: (f"--downloaded {input.downloaded}" if input.downloaded else ""),
+        downloaded=lambda wildcards, input: ["--downloaded", input.downloaded] if input.downloaded else [],
         out=lambda wildcards: f"{RESULTS}/corpora/{wildcards.corpus}",
     message:
         "Cleaning, shuffling and splitting the corpus {wildcards.corpus}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --corpus {wildcards.corpus:q}"
         " --spec {params.spec:q}"
-        " {params.downloaded}"
+        " {params.downloaded:q}"
         " --out {params.out:q}"
         " --log {log:q}"
 
@@ -74,9 +74,9 @@ rule build_tokens:
     message:
         "Encoding the corpus {wildcards.corpus} with the tokenizer {wildcards.tokenizer}"
     shell:
-        "python {input.script}"
-        " --corpus $(dirname {input.corpus:q})"
-        " --tokenizer $(dirname {input.tokenizer:q})"
-        " --out $(dirname {output.index:q})"
+        "python {input.script:q}"
+        ' --corpus "$(dirname {input.corpus:q})"'
+        ' --tokenizer "$(dirname {input.tokenizer:q})"'
+        ' --out "$(dirname {output.index:q})"'
         " --processes {threads}"
         " --log {log:q}"

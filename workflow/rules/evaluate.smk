@@ -38,11 +38,11 @@ rule evaluate:
     message:
         "Measuring {wildcards.evaluation} of {wildcards.subject}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --evaluation {wildcards.evaluation:q}"
         " --spec {params.spec:q}"
-        " {params.what}"
-        " {params.inputs}"
+        " {params.what:q}"
+        " {params.inputs:q}"
         " --out {output.json:q}"
         " --batch-tokens {resources.batch_tokens}"
         " --threads {threads}"

@@ -31,7 +31,7 @@ rule render_table:
     message:
         "Tabulating the study {wildcards.study}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --study {wildcards.study:q}"
         " --spec {params.spec:q}"
         " --results {params.results:q}"
@@ -65,7 +65,7 @@ rule render_plots:
     message:
         "Drawing the plots of the study {wildcards.study}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --study {wildcards.study:q}"
         " --spec {params.spec:q}"
         " --results {params.results:q}"

@@ -22,7 +22,7 @@ rule fetch_model:
     message:
         "Fetching {wildcards.model}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --model {wildcards.model:q}"
         " --spec {params.spec:q}"
         " --out {output.model:q}"

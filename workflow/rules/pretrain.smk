@@ -31,7 +31,7 @@ rule pretrain:
         spec=spec("run"),
         name=lambda wildcards: wildcards.run,
         inputs=named_inputs,
-        until="",
+        until=[],
         out=lambda wildcards, output: str(Path(output[0]).parent),
         script=lambda wildcards, output: code("scripts/pretrain.py"),
     message:
@@ -40,8 +40,8 @@ rule pretrain:
         "python {params.script:q}"
         " --run {params.name:q}"
         " --spec {params.spec:q}"
-        " {params.inputs}"
-        " {params.until}"
+        " {params.inputs:q}"
+        " {params.until:q}"
         " --out {params.out:q}"
         f" {EXECUTION_OPTIONS}"
         " --threads {threads}"
@@ -61,7 +61,7 @@ use rule pretrain as pretrain_trunk with:
         spec=trunk_spec,
         name=lambda wildcards: f"trunk-{wildcards.trunk}",
         inputs=named_inputs,
-        until=lambda wildcards: f"--until {wildcards.step}",
+        until=lambda wildcards: ["--until", wildcards.step],
         out=lambda wildcards, output: str(Path(output[0]).parent),
         script=lambda wildcards, output: code("scripts/pretrain.py"),
     message:

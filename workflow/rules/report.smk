@@ -33,7 +33,7 @@ rule render_study:
     message:
         "Writing the report of the study {wildcards.study}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --study {wildcards.study:q}"
         " --spec {params.spec:q}"
         " --results {params.results:q}"
@@ -61,12 +61,12 @@ rule render_milestones:
     conda:
         "../../envs/seedbed.yaml"
     params:
-        specs=lambda wildcards: canonical_json(specs.study_specs(PLAN, ("date", "title", "notes"))),
+        specs=lambda wildcards: spec_file("studies", specs.study_specs(PLAN, ("date", "title", "notes"))),
         results=lambda wildcards: RESULTS,
     message:
         "Writing the milestones"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --specs {params.specs:q}"
         " --results {params.results:q}"
         " --out {output.page:q}"

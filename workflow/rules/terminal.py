@@ -96,6 +96,8 @@ class Terminal(logging.Handler):
         message = record.getMessage()
         if "CalledProcessError" in message:  # the whole command of a job, which is told to have failed anyway
             return None
+        if told := re.search(r"^ *(error: .+)$", message, re.MULTILINE):  # raised by a function of ours, and where
+            return told[1]
         if missing := re.search(r"No rule to produce (.+?) \(if", message):
             near = get_close_matches(missing[1], list(self.targets()), n=1)
             hint = f"did you mean {near[0]!r}?" if near else "expected a rule, or a file that one makes"

@@ -23,14 +23,14 @@ rule build_tokenizer:
     threads: 16
     params:
         spec=spec("tokenizer"),
-        corpus=lambda wildcards, input: (f"--corpus {os.path.dirname(input.corpus)}" if input.corpus else ""),
+        corpus=lambda wildcards, input: ["--corpus", os.path.dirname(input.corpus)] if input.corpus else [],
         out=lambda wildcards: f"{RESULTS}/tokenizers/{wildcards.tokenizer}",
     message:
         "Building the tokenizer {wildcards.tokenizer}"
     shell:
-        "python {input.script}"
+        "python {input.script:q}"
         " --tokenizer {wildcards.tokenizer:q}"
         " --spec {params.spec:q}"
-        " {params.corpus}"
+        " {params.corpus:q}"
         " --out {params.out:q}"
         " --log {log:q}"

@@ -103,7 +103,7 @@ class Addition(Strict):
     width: Literal["fixed", "variable"] = "fixed"
 
 
-PYTHON = r"[^:\s]+\.py:[A-Za-z_]\w*"
+PYTHON = r"[^:\n]+\.py:[A-Za-z_]\w*"
 
 
 class Custom(Symbols):

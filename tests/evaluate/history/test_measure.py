@@ -251,9 +251,9 @@ def test_a_length_that_leaves_no_history_is_told(model_folder: Path, tokens: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"history": 0}, "history: input should be greater than or equal to 1; found 0"),
-        ({"length": 0}, "length: input should be greater than or equal to 1; found 0"),
-        ({"pieces": 5}, "pieces: input should be greater than or equal to 6; found 5"),
+        ({"history": 0}, "history: expected a value greater than or equal to 1; found 0"),
+        ({"length": 0}, "length: expected a value greater than or equal to 1; found 0"),
+        ({"pieces": 5}, "pieces: expected a value greater than or equal to 6; found 5"),
         ({"split": "tst"}, "split: found 'tst'; did you mean 'test'?"),
         ({"window": 5}, "window: unknown key"),
     ],
