@@ -30,7 +30,10 @@ def cut(text: str, most: int) -> str:
 
 def shown(value: Any, most: int = 100) -> str:
     """A value as messages quote it, a long one cut in the middle."""
-    return cut(repr(value), most)
+    try:
+        return cut(repr(value), most)
+    except ValueError:  # Python spells no whole number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def choices(found: str, valid: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from math import isqrt
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:
@@ -9,3 +10,9 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
     items = iter(items)
     while batch := list(islice(items, size)):
         yield batch
+
+
+def divisors(number: int) -> list[int]:
+    """The divisors of a positive number in order, in as many steps as its square root."""
+    small = [n for n in range(1, isqrt(number) + 1) if number % n == 0]
+    return small + [number // n for n in reversed(small) if n * n != number]

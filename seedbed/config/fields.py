@@ -20,6 +20,7 @@ from seedbed.errors import choices
 # SI and IEC suffixes: 64k is 64 000, 64Ki is 65 536.
 MULTIPLIERS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 COUNT = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*(|k|M|G|Ki|Mi|Gi)")
+LARGEST_COUNT = 10**18
 COUNT_EXPECTED = "expected a whole number, such as 65536, 64Ki or 1.5M"
 
 
@@ -34,7 +35,7 @@ def parse_count(value: Any) -> int:
     if not match:
         raise ValueError(COUNT_EXPECTED)
     number = float(match[1]) * MULTIPLIERS[match[2]]
-    if number > 1e18 or number != int(number):
+    if number > LARGEST_COUNT or number != int(number):
         raise ValueError(COUNT_EXPECTED)
     return int(number)
 
@@ -62,9 +63,22 @@ PositiveNumber = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Beta = Annotated[Number, Field(ge=0, lt=1)]
 
+# Of one key: a job gets its spec on a command line, and a list that long is a mistake.
+MOST_NUMBERS = 1000
+Few = Field(min_length=1, max_length=MOST_NUMBERS)
+
+
+def numbers_of(numbers: range) -> list[int]:
+    """A range as a list; raises ValueError where it has more than `MOST_NUMBERS`."""
+    if (count := -(-(numbers.stop - numbers.start) // numbers.step)) > MOST_NUMBERS:
+        raise ValueError(f"a range of {count} numbers; expected at most {MOST_NUMBERS}")
+    return list(numbers)
+
+
 # Names become file names and shell words.
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9._+=,-]*$"
-Name = Annotated[str, StringConstraints(pattern=NAME, max_length=200)]
+LONGEST_NAME = 200
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=LONGEST_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -1,5 +1,6 @@
 """Mistakes in a configuration as one line: the path of the key, what was found, what was expected."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -7,11 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 from seedbed.config.fields import NAME, Strict
 from seedbed.errors import SeedbedError, choices, shown
 
+adapter = cache(TypeAdapter)  # making one takes longer than a validation
+
 
 def validated(kind: Any, raw: Any, where: str) -> Any:
     """`raw` as a value of that type; errors are one line of a SeedbedError that starts at `where`."""
     try:
-        return TypeAdapter(kind).validate_python(raw)
+        return adapter(kind).validate_python(raw)
     except ValidationError as error:
         first, *rest = error.errors()
         more = f" (and {len(rest)} more)" if rest else ""

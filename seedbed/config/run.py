@@ -29,7 +29,7 @@ class Budget(Strict):
     """How long a run trains: exactly one of steps, epochs and, for runs over tokens, tokens."""
 
     steps: Positive | None = None
-    epochs: PositiveNumber | None = None
+    epochs: Annotated[PositiveNumber, Field(le=1e9)] | None = None
 
     @model_validator(mode="after")
     def exactly_one(self) -> "Budget":
@@ -344,6 +344,7 @@ class Run(Strict):
         return self.unit(run).steps(run["budget"], epoch)
 
 
+LONGEST = 2**30  # tokens of a sequence
 UNRELATED_TO_SPEED = ("budget", "optimizer", "schedule", "clip", "spikes", "init", "seed", "validation", "log_every")
 
 
@@ -355,7 +356,7 @@ class TokenRun(Run):
 
     tokenizer: Name
     model: ModelOrName
-    seq_len: Positive
+    seq_len: Annotated[Positive, Field(le=LONGEST)]
     budget: TokenBudget
     batch_tokens: AutoCount
     validation: TokenValidation = TokenValidation()
@@ -417,7 +418,3 @@ class TokenRun(Run):
                 f"nearest that do: {' or '.join(map(str, near))}"
             )
         return self
-
-
-def divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]

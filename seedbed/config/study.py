@@ -3,11 +3,12 @@
 from datetime import date as Date
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from seedbed.config.fields import Name, Positive, Strict
+from seedbed.config.fields import LONGEST_NAME, MOST_NUMBERS, Name, Positive, Strict
 from seedbed.evaluate import EVALUATIONS
 
+MOST_RUNS = 5000  # of a configuration, which a plan makes in a moment
 # The kind of evaluation that each kind of plot shows.
 PLOTS = {plot: kind for kind, evaluation in EVALUATIONS.items() for plot in evaluation.plots}
 
@@ -32,6 +33,13 @@ class EvaluationPlot(Strict):
 Plot = Annotated[LossPlot | EvaluationPlot, Field(discriminator="kind")]
 
 
+# Values to vary: plain ones, or any by label.
+Values = Annotated[
+    Annotated[list[Any], Tag("<list>")] | Annotated[dict[Name, Any], Tag("<labels>")],
+    Discriminator(lambda values: "<labels>" if isinstance(values, dict) else "<list>"),
+]
+
+
 def no_number(value: Any) -> Any:
     """Reject what pydantic would take for seconds since 1970."""
     if isinstance(value, int | float):
@@ -46,11 +54,11 @@ class Study(Strict):
     title: str
     notes: str = ""
     base: Name | None = None
-    vary: dict[str, list[Any] | dict[Name, Any]] = {}
-    runs: list[Name] = []
-    models: list[Name] = []
-    evaluate: list[Name] = []
-    plots: list[Plot] = []
+    vary: dict[str, Values] = {}
+    runs: Annotated[list[Name], Field(max_length=MOST_RUNS)] = []
+    models: Annotated[list[Name], Field(max_length=MOST_NUMBERS)] = []
+    evaluate: Annotated[list[Name], Field(max_length=MOST_NUMBERS)] = []
+    plots: Annotated[list[Plot], Field(max_length=MOST_NUMBERS)] = []
 
     @model_validator(mode="after")
     def has_runs(self) -> "Study":
@@ -59,6 +67,8 @@ class Study(Strict):
         if self.vary and not self.base:
             raise ValueError("vary needs a base run")
         for key, values in self.vary.items():
+            if len(key) > LONGEST_NAME:
+                raise ValueError(f"vary: a key of {len(key)} characters; expected at most {LONGEST_NAME}")
             if not values:
                 raise ValueError(f"vary.{key}: expected at least one value")
         return self

@@ -5,17 +5,24 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from seedbed.config.fields import Name, Strict, by_key, dump, parse_count
+from seedbed.config.fields import LARGEST_COUNT, Name, Strict, by_key, dump, parse_count
 from seedbed.models.facts import Facts
 from seedbed.models.lookup import facts_of
 
+DEEPEST = 20  # levels of mappings and lists in a model
 
-def plain(value: Any) -> Any:
-    """A value of a config field, with numbers where a configuration has them as text: 64k, 1e-6."""
+
+def plain(value: Any, levels: int = DEEPEST) -> Any:
+    """A value of a config field, with numbers where a configuration has them as text: 64k, 1e-6.
+
+    Raises ValueError for numbers that JSON or a model cannot have, and below that many levels of mappings and lists.
+    """
+    if isinstance(value, dict | list) and not levels:
+        raise ValueError(f"expected at most {DEEPEST} levels of mappings and lists")
     if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner, levels - 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [plain(inner) for inner in value]
+        return [plain(inner, levels - 1) for inner in value]
     if isinstance(value, str) and value[:1] in "+-.0123456789":
         for read in (parse_count, float):
             try:
@@ -24,6 +31,8 @@ def plain(value: Any) -> Any:
                 continue
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"expected finite numbers, found {value}")
+    if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+        raise ValueError(f"expected numbers up to {LARGEST_COUNT}")
     return value
 
 

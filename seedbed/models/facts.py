@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from seedbed.errors import SeedbedError
 
+MOST_LAYERS = 500  # of a model that is to be looked at
+
 
 class Misfit(SeedbedError):
     """No model can be made of these fields; `key` is the one at fault, if it is one."""

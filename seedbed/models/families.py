@@ -1,6 +1,7 @@
 """Configs of transformers for new models: any causal LM, by the names of its config class."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import Field, fields
 from difflib import get_close_matches
 from types import UnionType
@@ -10,8 +11,9 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from seedbed.errors import choices
+from seedbed.iterate import divisors
 from seedbed.models import keynorm
-from seedbed.models.facts import Misfit
+from seedbed.models.facts import MOST_LAYERS, Misfit
 
 # Keys that are no part of an architecture, or that Seedbed sets itself.
 COMMON = {field.name for field in fields(PreTrainedConfig)}
@@ -19,6 +21,10 @@ SET_HERE = {"vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "use_c
 SET_HERE |= {"attn_implementation", "_attn_implementation", "architectures", "transformers_version"}
 # What makes a model's size is said, not left to a family's largest member.
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+# Other sizes that families have, and what a plan can look at in a moment.
+OTHER_SIZES = ("num_key_value_heads", "head_dim", "max_position_embeddings")
+LARGEST = {"num_hidden_layers": MOST_LAYERS, "max_position_embeddings": 2**30}
+WIDEST = 2**20
 # Of the language model; that of a classifier on top stays as it is.
 DROPOUT = re.compile(r"(?!summary|classifier).*(drop|dropout)(_rate|_prob)?")
 
@@ -125,9 +131,15 @@ def check_sizes(kind: type[PreTrainedConfig], given: dict) -> None:
         own = own_name(kind, name)
         return own, given.get(own, getattr(kind, own)) if own else None
 
-    for own, value in map(said, (*SIZES, "num_key_value_heads", "head_dim", "max_position_embeddings")):
+    for name in (*SIZES, *OTHER_SIZES):
+        own, value = said(name)
         if type(value) is int and value < 1:
             raise Misfit(own, f"expected a number of at least 1; found {value}")
+        if type(value) is int and value > (most := LARGEST.get(name, WIDEST)):
+            raise Misfit(own, f"expected at most {most}; found {value}")
+    for key, value in given.items():
+        if (count := max(repeats(value), default=0)) > MOST_LAYERS:
+            raise Misfit(key, f"expected each at most {MOST_LAYERS} times; found {count}")
     (width_key, width), (heads_key, heads), (kv_key, kv) = map(
         said, ("hidden_size", "num_attention_heads", "num_key_value_heads")
     )
@@ -143,6 +155,14 @@ def check_sizes(kind: type[PreTrainedConfig], given: dict) -> None:
         raise Misfit(kv_key, f"{heads} {heads_key} do not divide into groups of {kv}; nearest: {nearest(kv, heads)}")
 
 
+def repeats(value: Any, inside: bool = False) -> Iterator[int]:
+    """Whole numbers in lists inside of lists: [[[global], 12]] repeats a kind of layer."""
+    for inner in value if isinstance(value, list) else ():
+        yield from repeats(inner, inside=True)
+        if inside and type(inner) is int:
+            yield inner
+
+
 def check_division(key: str, number: int, heads: int) -> None:
     if number % heads:
         below = number // heads * heads
@@ -152,7 +172,7 @@ def check_division(key: str, number: int, heads: int) -> None:
 
 def nearest(number: int, whole: int) -> int:
     """The divisor of `whole` that is nearest to a number."""
-    return min((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: abs(n - number))
+    return min(divisors(whole), key=lambda n: abs(n - number))
 
 
 def special_tokens(kind: type[PreTrainedConfig], eos: int) -> dict:

@@ -4,11 +4,16 @@ python -m seedbed.models.measure reads a list of models as JSON and writes the f
 """
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import count
 
 import torch
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.nn.modules.module import register_module_parameter_registration_hook as register_parameter_hook
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 from transformers.initialization import no_init_weights
 
@@ -17,6 +22,8 @@ from seedbed.models.causal_lm import linear_layers
 from seedbed.models.facts import Facts, Misfit, without_numbers
 from seedbed.models.families import config_class, config_of, learned_positions, position_field, refused
 
+MOST_MODULES = 20_000  # and parameters of one model
+REPEATS = re.compile("layer|expert|block|depth")  # in names of fields that say how often something is there
 VOCABULARY, POSITIONS = 1024, 64  # any: what they add is counted apart
 
 
@@ -77,12 +84,34 @@ def described(model: torch.nn.Module, blocks: int, per_token: int, per_position:
 
 def on_meta(config: PreTrainedConfig, given: dict) -> torch.nn.Module:
     try:
-        with torch.device("meta"), no_init_weights():
+        with torch.device("meta"), no_init_weights(), counted(given):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.tie_weights()  # which is part of their initialisation
         return model
+    except Misfit:
+        raise
     except Exception as error:  # each modelling file raises its own
         raise refused(error, given) from None
+
+
+@contextmanager
+def counted(given: dict) -> Iterator[None]:
+    """Raise Misfit where a model has more modules than can be laid out in a moment, at the field that asks for them."""
+    numbers = count(1)
+
+    def look(*_: object) -> None:
+        if next(numbers) > MOST_MODULES:
+            sizes = {key: value for key, value in given.items() if type(value) is int and REPEATS.search(key)}
+            key = max(sizes, key=sizes.get, default=None)
+            found = f"; found {sizes[key]}" if key else ""
+            raise Misfit(key, f"makes more than {MOST_MODULES} modules; expected fewer layers or experts{found}")
+
+    hooks = [register(look) for register in (register_module_module_registration_hook, register_parameter_hook)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def weights(model: torch.nn.Module) -> int:

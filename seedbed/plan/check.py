@@ -29,12 +29,14 @@ def check_plan(plan: "Plan") -> None:
 
 def check_init_order(plan: "Plan") -> None:
     """Raise SeedbedError when runs start from each other in a cycle."""
+    ending = set()  # runs whose chain is known to end
     for name in plan.runs:
-        chain = [name]
-        while (run := plan.runs[chain[-1]]).init:
-            chain.append(run.init.run)
-            if chain[-1] in chain[:-1]:
-                raise SeedbedError(f"config: runs.{name}.init: cyclic: {' -> '.join(chain)}")
+        chain, run = {name: None}, plan.runs[name]
+        while run.init and run.init.run not in ending:
+            if run.init.run in chain:
+                raise SeedbedError(f"config: runs.{name}.init: cyclic: {' -> '.join([*chain, run.init.run])}")
+            chain[run.init.run], run = None, plan.runs[run.init.run]
+        ending.update(chain)
 
 
 def check_external(plan: "Plan") -> None:
@@ -49,7 +51,7 @@ def check_study(plan: "Plan", name: str, study: Study) -> None:
     where = f"studies.{name}"
     for model in study.models:
         refer(f"{where}.models", model, plan.external, "external model")
-    for evaluation in study.evaluate:
+    for evaluation in dict.fromkeys(study.evaluate):
         refer(f"{where}.evaluate", evaluation, plan.config.evaluations, "evaluation")
         for subject in plan.subjects(name):
             check_evaluation(plan, evaluation, subject)

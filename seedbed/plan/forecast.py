@@ -30,11 +30,13 @@ def forecast(plan: Plan) -> str:
 
 
 def shared(plan: Plan, trunk: Trunk) -> str:
-    """The line about a trunk: the runs that share it."""
-    users = plan.grown_from(trunk)
-    unit = plan.runs[users[0]].unit(trunk.spec)
+    """The line about a trunk: the runs that share it, the first of them by name."""
+    users = plan.trunk_users[trunk.name]
+    unit = plan.runs[users.first[0]].unit(trunk.spec)
     amount = f"{trunk.step * unit.per_step:,} {unit.name}"
-    return f"trunk {trunk.name}: the first {trunk.step:,} steps ({amount}) of {', '.join(users)}, trained once"
+    names = ", ".join(users.first)
+    names += f" and {users.count - len(users.first):,} more" if users.count > len(users.first) else ""
+    return f"trunk {trunk.name}: the first {trunk.step:,} steps ({amount}) of {names}, trained once"
 
 
 def line(plan: Plan, name: str, run: Run, measured: dict) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from seedbed.config.fields import dump
 from seedbed.config.load import Config
@@ -15,7 +16,7 @@ from seedbed.models.foreign import read_config
 from seedbed.models.lookup import facts_of
 from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
-from seedbed.plan.trunks import Trunk, grow, trunk_at
+from seedbed.plan.trunks import Trunk, Users, by_name, grow, trunk_at, users
 from seedbed.records import read_record
 
 EXTERNAL = "causal-lm"  # the kind of subject that an external model is
@@ -59,7 +60,10 @@ class Plan:
 
     def subjects(self, study: str) -> list[str]:
         """Names of the runs and models that a study compares."""
-        return [*(variant.run for variant in self.studies[study]), *self.config.studies[study].models]
+        return [*self.run_names(study), *self.config.studies[study].models]
+
+    def run_names(self, study: str) -> list[str]:
+        return [variant.run for variant in self.studies[study]]
 
     def kind_of(self, subject: str) -> str:
         """The kind of subject that a run or model is to an evaluation."""
@@ -88,11 +92,12 @@ class Plan:
     @cached_property
     def trunks_by_name(self) -> dict[str, Trunk]:
         """Every trunk, those that others grow from included."""
-        return {trunk.name: trunk for last in self.trunks.values() for trunk in last.chain}
+        return by_name(self.trunks)
 
-    def grown_from(self, trunk: Trunk) -> list[str]:
-        """The runs that grow from a trunk."""
-        return [name for name, last in self.trunks.items() if trunk in last.chain]
+    @cached_property
+    def trunk_users(self) -> dict[str, Users]:
+        """The runs that grow from each trunk, by the trunk's name."""
+        return users(self.trunks)
 
     def initial_trunk(self, init: Init) -> Trunk | None:
         """The trunk that ends at the step that `init` names; None for the end of a run."""
@@ -101,8 +106,7 @@ class Plan:
 
     def study_trunks(self, study: str) -> list[str]:
         """Names of the trunks that the runs of a study grow from."""
-        last = [self.trunks[variant.run] for variant in self.studies[study] if variant.run in self.trunks]
-        return list(dict.fromkeys(trunk.name for one in last for trunk in one.chain))
+        return list(by_name({run: self.trunks[run] for run in self.run_names(study) if run in self.trunks}))
 
     def external_facts(self, model: str) -> Facts | None:
         """Facts of an external model; None where it is on the hub and not fetched yet, or is none for `fetch_model`."""
@@ -114,6 +118,11 @@ class Plan:
                 except Misfit:
                     return None
         return None
+
+    @cached_property
+    def tried(self) -> set[Any]:
+        """What checks of runs have tried already and need not try for another run."""
+        return set()
 
     # --- results of earlier stages ------------------------------------------------------------------------------------
 

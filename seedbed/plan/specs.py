@@ -35,7 +35,7 @@ def run_spec(plan: Plan, run: str) -> dict:
 def trunk_spec(plan: Plan, trunk: str) -> dict:
     """The spec of a run that ends with a trunk."""
     found = plan.trunks_by_name[trunk]
-    return plan.runs[plan.grown_from(found)[0]].identity(found.spec)
+    return plan.runs[plan.trunk_users[trunk].first[0]].identity(found.spec)
 
 
 def evaluation_spec(plan: Plan, evaluation: str) -> dict:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from seedbed.config.run import Unit, divisors
+from seedbed.config.run import Unit
 from seedbed.errors import SeedbedError, choices
+from seedbed.iterate import divisors
 
 # Positions x width of a micro-batch on a CPU: a layer's activations then stay close to the caches; a larger one is
 # hardly faster and takes more memory (benchmarks/pretrain.py).

@@ -21,9 +21,8 @@ from seedbed.data.tokenizer import build_tokenizer
 from seedbed.data.tokens import build_tokens
 from seedbed.evaluate.cmmlu.contamination import Found, find
 from seedbed.evaluate.job import evaluate
-from seedbed.files import replacing, write_text
+from seedbed.files import write_text
 from seedbed.models.external import adopt_model
-from seedbed.objectives.contract import Objective
 from seedbed.plan import Plan, specs
 from seedbed.records import write_record
 from seedbed.report.draw import write_plots

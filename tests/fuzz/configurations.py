@@ -9,10 +9,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from fuzz.mutations import edited_text, mutated
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from fuzz.mutations import edited_text, mutated
 from seedbed.config.load import check, load
 from seedbed.errors import SeedbedError
 from seedbed.files import sha256_of

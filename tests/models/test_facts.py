@@ -12,7 +12,7 @@ from support import ROOT, change, changed, default_config, first_study
 from seedbed.config.load import check
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json
-from seedbed.models import lookup
+from seedbed.models import lookup, measure
 from seedbed.models.causal_lm import new_model
 from seedbed.models.config import NewModel
 from seedbed.plan import Plan
@@ -87,6 +87,8 @@ MISTAKES = [
     ),
     ({"hidden_size": "wide"}, "models.tiny.hidden_size: expected int, got str (value: 'wide')"),
     ({"num_hidden_layers": 0}, "num_hidden_layers: expected a number of at least 1; found 0"),
+    ({"num_hidden_layers": 10**6}, "models.tiny.num_hidden_layers: expected at most 500; found 1000000"),
+    ({"hidden_size": 10**9}, "models.tiny.hidden_size: expected at most 1048576; found 1000000000"),
     ({"attention_dropout": 2}, "models.tiny.attention_dropout: found 2.0, expected a share from 0 to 1"),
     ({"hidden_act": "silly"}, "models.tiny.hidden_act: found 'silly', which transformers does not know"),
     ({"initializer_range": 3}, "models.tiny.initializer_range: Value must be greater or equal to 0.0"),
@@ -204,3 +206,18 @@ def test_facts_are_of_one_version_of_transformers(monkeypatch: pytest.MonkeyPatc
     before = lookup.checksum(LLAMA)
     monkeypatch.setattr(lookup, "transformers_version", lambda: "6.0.0")
     assert lookup.checksum(LLAMA) != before
+
+
+def test_a_model_with_too_many_modules_is_told_at_the_field_that_repeats_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "MOST_MODULES", 100)
+    assert "problem" not in measure.measure(NewModel(**LLAMA).model_dump())
+    found = measure.measure(NewModel(**LLAMA | {"num_hidden_layers": 30}).model_dump())
+    assert found["key"] == "num_hidden_layers"
+    assert found["problem"] == "makes more than 100 modules; expected fewer layers or experts; found 30"
+
+
+def test_kinds_of_layers_are_not_repeated_without_end() -> None:
+    sizes = {"hidden_size": 64, "num_layers": 24, "num_heads": 2, "intermediate_size": 64}
+    model = NewModel(family="gpt_neo", attention_types=[[["global"], 10**9]], **sizes)
+    with pytest.raises(SeedbedError, match="model.attention_types: expected each at most 500 times; found 1000000000"):
+        assert model.facts

@@ -1,4 +1,6 @@
 # Inputs and params of evaluations: what is measured, on what, from wildcards to paths and specs.
+from collections import ChainMap
+
 from seedbed.evaluate.job import modules_of
 
 
@@ -17,7 +19,7 @@ def run_of(wildcards):
 def evaluation_inputs(wildcards):
     """What an evaluation of a run or model reads besides it, by name."""
     evaluation = PLAN.config.evaluations[named("evaluation", wildcards)]
-    known("run or model", wildcards.subject, [*PLAN.runs, *PLAN.external])
+    known("run or model", wildcards.subject, ChainMap(PLAN.runs, PLAN.external))
     with mistakes_reported():
         check_evaluation(PLAN, wildcards.evaluation, wildcards.subject)
     found = evaluation.inputs(wildcards.evaluation, wildcards.subject, PLAN)

@@ -34,7 +34,7 @@ def trunk_inputs(wildcards):
     """What the runs that share a trunk read, and the trunk before it, if there is one."""
     trunk = PLAN.trunks_by_name[trunk_name(wildcards)]
     before = {"trunk": trunk_folder(trunk.before)} if trunk.before else {}
-    return inputs_of(PLAN.grown_from(trunk)[0]) | before
+    return inputs_of(PLAN.trunk_users[trunk.name].first[0]) | before
 
 
 def trunk_spec(wildcards):

@@ -1,4 +1,5 @@
 # The checked plan, the results directory, the environment of the jobs and the lock.
+from functools import cache
 from tokenize import TokenError
 
 from places import check_results
@@ -69,6 +70,7 @@ def syntax_errors_reported(path):
         sys.exit(f"error: {SeedbedError(f'config: custom_rules: {path}: {error.args[0]}{text}')}")
 
 
+@cache  # a thousand evaluations ask for the code of one kind
 def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
     with mistakes_reported():

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Tag
 
-from seedbed.config.fields import Count, Strict, by_key
+from seedbed.config.fields import Count, Few, Strict, by_key
 from seedbed.evaluate.contract import Evaluation
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class CMMLU(Evaluation):
     convention: Literal["cmmlu", "lm-eval"] = "cmmlu"
     # whether to look for the questions in the training corpus
     contamination: bool = True
-    shots: Annotated[list[Annotated[Count, Field(le=5)]], Field(min_length=1)] = [0, 5]
+    shots: Annotated[list[Annotated[Count, Field(le=5)]], Few] = [0, 5]
 
     def inputs(self, name: str, subject: str, plan: "Plan") -> dict[str, str | list[str]]:
         """Which questions occur in the corpora that a run was trained on; what a model has read nobody knows."""

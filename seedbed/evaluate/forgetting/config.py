@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from seedbed.config.fields import Count, Positive, Strict
+from seedbed.config.fields import Count, Few, Positive, Strict, numbers_of
 from seedbed.evaluate.contract import OnText, SplitName
 
 
@@ -27,7 +27,7 @@ def written_out(lengths: list[int] | Lengths) -> list[int]:
     if isinstance(lengths, list):
         return lengths
     if lengths.step:
-        return list(range(lengths.first, lengths.last + 1, lengths.step))
+        return numbers_of(range(lengths.first, lengths.last + 1, lengths.step))
     doublings = range((lengths.last // lengths.first).bit_length())
     return [lengths.first << doubling for doubling in doublings]
 
@@ -40,12 +40,12 @@ class Forgetting(OnText):
     kind: Literal["forgetting"]
     lengths: Annotated[
         Annotated[
-            Annotated[list[Positive], Field(min_length=1), Tag("<list>")] | Annotated[Lengths, Tag("<lengths>")],
+            Annotated[list[Positive], Few, Tag("<list>")] | Annotated[Lengths, Tag("<lengths>")],
             Discriminator(lambda value: "<lengths>" if isinstance(value, dict | Lengths) else "<list>"),
         ],
         AfterValidator(written_out),
     ]
-    text: Annotated[list[Literal["order", "random"]], Field(min_length=1)] = ["order", "random"]
+    text: Annotated[list[Literal["order", "random"]], Few] = ["order", "random"]
     task: Literal["copy", "reverse"] = "copy"
     shots: Count = 0
     split: SplitName = "test"

@@ -1,10 +1,10 @@
 """What a user may write of a perplexity."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from seedbed.config.fields import Positive
+from seedbed.config.fields import MOST_NUMBERS, Positive
 from seedbed.evaluate.contract import OnText, SplitName
 
 
@@ -14,7 +14,7 @@ class Perplexity(OnText):
     plots = ("perplexity",)
 
     kind: Literal["perplexity"]
-    splits: list[SplitName] = ["valid", "test"]
+    splits: Annotated[list[SplitName], Field(max_length=MOST_NUMBERS)] = ["valid", "test"]
     window: Positive | None = None
     stride: Positive | None = None
     max_tokens: Positive | None = None

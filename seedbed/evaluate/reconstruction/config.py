@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from seedbed.config.fields import Count, Name, Positive
+from seedbed.config.fields import Count, Few, Name, Positive
 from seedbed.config.messages import refer
 from seedbed.errors import SeedbedError
 from seedbed.evaluate.contract import Evaluation
@@ -24,11 +24,11 @@ class Reconstruction(Evaluation):
     # of other contexts than the run's own
     contexts: Name | None = None
     # patterned: every id replaced by the next one, as in the paper; random: ids drawn one by one
-    texts: Annotated[list[Literal["held-out", "patterned", "random"]], Field(min_length=1)] = ["held-out"]
+    texts: Annotated[list[Literal["held-out", "patterned", "random"]], Few] = ["held-out"]
     # tokens of a context; null is what the run was trained on
-    lengths: Annotated[list[Positive], Field(min_length=1)] | None = None
+    lengths: Annotated[list[Positive], Few] | None = None
     # tokens per memory vector; null is what the run was trained on
-    rates: Annotated[list[Positive], Field(min_length=1)] | None = None
+    rates: Annotated[list[Positive], Few] | None = None
     # fewer than six pairs cannot reach p < 0.05
     samples: Annotated[Positive, Field(ge=6)] = 100
     # how many of them are written out, for BLEU-4 and exact match

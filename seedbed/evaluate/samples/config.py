@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from seedbed.config.fields import Count, Number, Positive, PositiveNumber, Strict
+from seedbed.config.fields import Count, Few, Number, Positive, PositiveNumber, Strict
 from seedbed.evaluate.contract import Evaluation
 
 
@@ -43,6 +43,6 @@ class Samples(Evaluation):
     """Continuations of prompts, each by every setting of `decoding`."""
 
     kind: Literal["samples"]
-    prompts: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    prompts: Annotated[list[Annotated[str, Field(min_length=1)]], Few]
     max_new_tokens: Positive = 64
-    decoding: Annotated[list[Decoding], Field(min_length=1), AfterValidator(each_once)] = ["greedy"]
+    decoding: Annotated[list[Decoding], Few, AfterValidator(each_once)] = ["greedy"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from seedbed.config.fields import Count, Name, Positive, PositiveNumber, Share, Strict, dump
+from seedbed.config.fields import Count, Few, Name, Positive, PositiveNumber, Share, Strict, dump
 from seedbed.config.messages import refer
 from seedbed.config.run import Facts, TokenRun
 from seedbed.errors import SeedbedError, choices
@@ -23,8 +23,7 @@ class Lora(Strict):
     dropout: Annotated[Share, Field(lt=1)] = 0.0
     # q,v: query and value projections, as in the paper; all-linear: all linear layers but the output head
     targets: Annotated[
-        Annotated[Literal["q,v", "all-linear"], Tag("<name>")]
-        | Annotated[Annotated[list[str], Field(min_length=1)], Tag("<list>")],
+        Annotated[Literal["q,v", "all-linear"], Tag("<name>")] | Annotated[Annotated[list[str], Few], Tag("<list>")],
         Discriminator(lambda value: "<list>" if isinstance(value, list) else "<name>"),
     ] = "q,v"
 

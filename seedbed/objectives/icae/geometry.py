@@ -33,14 +33,13 @@ class Geometry:
 
     def highest_position(self, length: int, continuation: int) -> float:
         """The largest position that a context of `length` tokens and its continuation need, in encoder or decoder."""
-        parts, size = self.parts(length), self.memory_tokens
-        encoder = [layouts.encoder_positions(self.layout, part, size, self.rate) for part in parts]
-        decoder = layouts.decoder_positions(self.layout, parts, size, self.rate)
-        ends = [
-            layouts.first_decoded(self.layout, parts, size, task == AE) + tokens
-            for task, tokens in ((AE, length), (LM, continuation - 1))  # AE predicts EOS as well
-        ]
-        return max(*(max(positions) for positions in encoder), *decoder, *ends)
+        size, count = self.memory_tokens, layouts.segment_count(length, self.memory_tokens * self.rate)
+        if self.layout == "default":
+            longest, answer = -(-length // count), count * size
+            return max(longest + size - 1, answer + max(length, continuation - 1))
+        last = range(length * (count - 1) // count, length)
+        (highest,) = layouts.memory_positions(self.layout, len(last), size, self.rate, first=size - 1)
+        return max(last.start + highest, length + continuation - 1)  # a continuation has a token at least
 
     def misfit(self, model_type: str, length: int, continuation: int, learned: int | None) -> str | None:
         """Why a base with `learned` positions (None: any number) cannot read such contexts; None if it can."""

@@ -15,31 +15,36 @@ Positions of each segment continue those of the one before, but the encoder of `
 """
 
 from fractions import Fraction
-from math import ceil
 
 LAYOUTS = ("default", "uniform", "uniform-int", "spread")
 
 
 def segments(length: int, most: int) -> list[range]:
     """Indices of a context, split into the fewest segments of at most `most` tokens of nearly equal length."""
-    count = ceil(length / most)
+    count = segment_count(length, most)
     return [range(length * n // count, length * (n + 1) // count) for n in range(count)]
 
 
-def memory_positions(layout: str, length: int, size: int, rate: int) -> list[float]:
+def segment_count(length: int, most: int) -> int:
+    return -(-length // most)
+
+
+def memory_positions(layout: str, length: int, size: int, rate: int, first: int = 0) -> list[float]:
     """Positions of the `size` memory vectors of one segment of `length` tokens, counted like its context.
 
-    Halves are rounded to the nearest even number, as in torch.
+    They ascend; those before the vector `first` are left out. Halves are rounded to the nearest even number, as in
+    torch.
     """
+    vectors = range(first, size)
     match layout:
         case "default":
-            return [length + i for i in range(size)]
+            return [length + i for i in vectors]
         case "uniform":
-            return [(rate + 1) / 2 + rate * i for i in range(size)]
+            return [(rate + 1) / 2 + rate * i for i in vectors]
         case "uniform-int":
-            return [(rate + 1) // 2 + rate * i for i in range(size)]
+            return [(rate + 1) // 2 + rate * i for i in vectors]
         case "spread":
-            return [round(Fraction(size + length * (2 * i + 1), 2 * size)) for i in range(size)]
+            return [round(Fraction(size + length * (2 * i + 1), 2 * size)) for i in vectors]
     raise ValueError(layout)
 
 

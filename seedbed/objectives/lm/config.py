@@ -6,9 +6,10 @@ from pydantic import model_validator
 
 from seedbed.config.fields import Count, Name, Positive, Strict
 from seedbed.config.messages import refer, refer_to_split
-from seedbed.config.run import Facts, TokenRun, divisors
+from seedbed.config.run import Facts, TokenRun
 from seedbed.data.formats import INDEX, Index
 from seedbed.errors import SeedbedError
+from seedbed.iterate import divisors
 from seedbed.models.scaling import resolved
 
 if TYPE_CHECKING:

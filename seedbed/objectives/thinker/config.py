@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from seedbed.config.fields import Count, Number, Positive, PositiveNumber, Share, Strict, dump
+from seedbed.config.fields import Count, Few, Number, Positive, PositiveNumber, Share, Strict, dump, numbers_of
 from seedbed.config.run import Budget, Facts, Run, Unit, Validation
-from seedbed.errors import SeedbedError, choices
+from seedbed.errors import SeedbedError, choices, shown
+from seedbed.files import canonical_json
 from seedbed.objectives.thinker.flow import NAMED, Row, misfit
 from seedbed.objectives.thinker.geometry import Geometry
 from seedbed.objectives.thinker.tasks import TASKS, generate, layout_of, task_of
@@ -33,7 +34,7 @@ class Range(Strict):
 def written_out(numbers: int | list[int] | Range) -> list[int]:
     """The numbers themselves, in order and each once."""
     if isinstance(numbers, Range):
-        return list(range(numbers.first, numbers.last + 1, numbers.step))
+        return numbers_of(range(numbers.first, numbers.last + 1, numbers.step))
     return sorted({numbers}) if isinstance(numbers, int) else sorted(set(numbers))
 
 
@@ -46,7 +47,7 @@ def range_form(value: Any) -> str:
 # One number, a list, or a range.
 Numbers = Annotated[
     Annotated[Positive, Tag("<number>")]
-    | Annotated[Annotated[list[Positive], Field(min_length=1)], Tag("<list>")]
+    | Annotated[Annotated[list[Positive], Few], Tag("<list>")]
     | Annotated[Range, Tag("<range>")],
     Discriminator(range_form),
     AfterValidator(written_out),
@@ -103,6 +104,8 @@ class Addition(Strict):
     width: Literal["fixed", "variable"] = "fixed"
 
 
+LONGEST = 2**20  # symbols of a sequence
+TRIED = 1024  # of them a task of the user's is tried on
 PYTHON = r"[^:\n]+\.py:[A-Za-z_]\w*"
 
 
@@ -137,9 +140,9 @@ def known_task(value: Any) -> Any:
     if not isinstance(value, dict) or not {"name", "python"} & value.keys():
         raise ValueError("expected a mapping with name, or with python for a function of your own")
     if "name" in value and str(name := value["name"]) not in TASKS:
-        raise ValueError(f"name: found {name!r}{choices(str(name), TASKS)}")
+        raise ValueError(f"name: found {shown(name)}{choices(str(name), TASKS)}")
     if "name" not in value and not re.fullmatch(PYTHON, str(value["python"])):
-        raise ValueError(f"python: expected file.py:function; found {value['python']!r}")
+        raise ValueError(f"python: expected file.py:function; found {shown(value['python'])}")
     return value
 
 
@@ -171,7 +174,7 @@ class Step(Strict):
 
 
 FlowPlan = Annotated[
-    Annotated[Literal[NAMED], Tag("<name>")] | Annotated[Annotated[list[Step], Field(min_length=1)], Tag("<table>")],
+    Annotated[Literal[NAMED], Tag("<name>")] | Annotated[Annotated[list[Step], Few], Tag("<table>")],
     Discriminator(lambda value: "<table>" if isinstance(value, list) else "<name>"),
 ]
 
@@ -328,7 +331,7 @@ class ThinkerRun(Run):
     objective: Literal["thinker"]
     task: AnyTask
     # of sequences: symbols, or digits of a number
-    length: Positive
+    length: Annotated[Positive, Field(le=LONGEST)]
     curriculum: Curriculum = Fixed(kind="fixed")
     model: ThinkerModel = ThinkerModel()
     # none where each position, or each output, has its own
@@ -347,11 +350,15 @@ class ThinkerRun(Run):
 
     def check(self, where: str, plan: "Plan") -> None:
         super().check(where, plan)
-        if isinstance(self.task, Custom):  # tried once, so that a mistake shows before anything runs
+        if isinstance(self.task, Custom):  # tried, so that a mistake shows before anything runs
+            task, length = dump(self.task), min(self.length, TRIED)
+            if (tried := (canonical_json(task), length)) in plan.tried:
+                return
             try:
-                generate(task_of(dump(self.task)), "train", self.seed, range(8), 1, self.length)
+                generate(task_of(task), "train", 0, range(8), 1, length)
             except SeedbedError as error:
                 raise SeedbedError(f"config: {where}.task.python: {error}") from None
+            plan.tried.add(tried)
 
     def check_init(self, where: str, plan: "Plan") -> "Run":
         origin = super().check_init(where, plan)
@@ -387,7 +394,8 @@ class ThinkerRun(Run):
     @model_validator(mode="after")
     def numbers_are_bounded(self) -> "ThinkerRun":
         task = self.task
-        if isinstance(task, Addition) and task.largest and task.largest >= task.base**self.length:
+        digits = min(self.length, 62)  # more than `largest` has in any base
+        if isinstance(task, Addition) and task.largest and task.largest >= task.base**digits:
             raise ValueError(f"task.largest {task.largest} has more than {self.length} digits in base {task.base}")
         return self
 
@@ -425,7 +433,9 @@ class ThinkerRun(Run):
     @model_validator(mode="after")
     def flow_fits(self) -> "ThinkerRun":
         if isinstance(self.model.flow, list) and self.n_step != [len(self.model.flow)]:
-            raise ValueError(f"n_step: found {self.n_step}, expected the {len(self.model.flow)} rows of model.flow")
+            raise ValueError(
+                f"n_step: found {shown(self.n_step)}, expected the {len(self.model.flow)} rows of model.flow"
+            )
         if self.model.flow and self.loss.kind == "progressive":
             raise ValueError("loss: progressive goes without a flow plan, which says itself when to answer")
         return self

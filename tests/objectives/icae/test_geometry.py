@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from seedbed.objectives.icae import layouts
 from seedbed.objectives.icae.batch import Sample, batch_of
 from seedbed.objectives.icae.geometry import AE, LM, Geometry
 from seedbed.objectives.icae.layouts import LAYOUTS
@@ -82,3 +83,18 @@ def test_learned_positions_have_nothing_between_them(learned: int | None) -> Non
         "layout uniform puts memory between whole positions, which needs rotary ones; gpt2 has learned positions; "
         "nearest layout: uniform-int"
     )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_highest_position_writes_no_positions_out(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, real = [], layouts.memory_positions
+
+    def watched(*inputs: object, **options: int) -> list[float]:
+        written.extend(found := real(*inputs, **options))
+        return found
+
+    monkeypatch.setattr(layouts, "memory_positions", watched)
+    monkeypatch.setattr(layouts, "segments", lambda *_: pytest.fail("segments are written out"))
+    made = geometry(layout, memory_tokens=10**5, rate=1)
+    assert made.highest_position(10**18, 8) >= 10**18
+    assert len(written) <= 1
