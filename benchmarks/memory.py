@@ -17,6 +17,7 @@ SPEC = {
     "format": "auto",
     "text": "text",
     "lines_per_document": 1,
+    "max_record_bytes": 64_000_000,
     "unicode": "none",
     "min_chars": 1,
     "deduplicate": True,

