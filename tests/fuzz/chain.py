@@ -52,7 +52,7 @@ def configuration(root: Path) -> dict:
     base = tokens | {"corpus": "news", "model": "tiny", "schedule": {"kind": "constant"}}
     icae = {"objective": "icae", "contexts": "news", "continuation": 8, "leave_tokens_for_lm": 2, "memory_tokens": 4}
     icae |= tokens | {"rate": 4, "model": "tiny"}
-    thinker = {"objective": "thinker", "task": {"python": "task.py:answers", "symbols": 8}, "length": 6}
+    thinker = {"objective": "thinker", "task": {"python": f"{root}/task.py:answers", "symbols": 8}, "length": 6}
     thinker |= {"n_latent": 3, "n_step": 2, "batch": 4, "budget": {"steps": STEPS}}
     thinker |= {"model": {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}}
     lora = {"r": 2, "alpha": 4, "targets": "all-linear"}
@@ -124,7 +124,13 @@ class Chain:
     def trunk_job(self) -> Job:
         trunk = self.plan.trunks["base"]
         inputs = {key: self.root / path for key, path in self.plan.runs["base"].inputs().items()}
-        return Job("trunk", trunk.spec, self.root / "trunks" / trunk.name.partition("/")[0], inputs, trunk.step)
+        return Job(
+            "trunk",
+            specs.trunk_spec(self.plan, trunk.name),
+            self.root / "trunks" / trunk.name.partition("/")[0],
+            inputs,
+            trunk.step,
+        )
 
     @property
     def trunk(self) -> Path:
@@ -145,7 +151,7 @@ class Chain:
 
 def build(root: Path) -> Chain:
     """Run every stage; training is left out, the rest writes what it always does."""
-    chain, plan = Chain(root), None
+    chain = Chain(root)
     texts = [sentences(number, 60 + number % 60) for number in range(150)]
     write_text(root / "texts.jsonl", "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
     write_text(root / "task.py", TASK)
@@ -224,7 +230,7 @@ def report(chain: Chain, name: str) -> None:
             evaluate(evaluation, spec, *chain.place(subject), chain.evaluation_inputs(evaluation, subject), out)
     rows = study_rows(study)
     write_text(folder / "table.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
-    write_record(folder / "table.json", Table, {"rows": rows})
+    write_record(folder / "table.json", Table, {"study": name, "rows": rows})
     write_plots(study, folder / "plots")
     write_text(folder / "study.html", study_page(study, folder / "plots"))
     write_text(folder / "milestones.html", milestones_page([(study.spec, rows)]))

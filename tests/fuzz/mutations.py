@@ -1,7 +1,6 @@
 """Configurations near valid ones: a few keys and values changed, as a person or a program might get them wrong."""
 
 import json
-from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -113,10 +112,17 @@ def whole() -> dict:
 
 def from_files() -> dict[str, dict]:
     paths = [ROOT / "config.yaml", *sorted((ROOT / "studies").rglob("*.yaml"))]
-    return {str(path.relative_to(ROOT)): yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    return {str(path.relative_to(ROOT)): unaliased(yaml.safe_load(path.read_text(encoding="utf-8"))) for path in paths}
 
 
-BASES = {"whole": whole()} | from_files()
+def unaliased(value: Any) -> Any:
+    """A copy in which no mapping or list is in two places, as an anchor of YAML may be."""
+    if isinstance(value, dict):
+        return {key: unaliased(inner) for key, inner in value.items()}
+    return [unaliased(inner) for inner in value] if isinstance(value, list) else value
+
+
+BASES = {"whole": unaliased(whole())} | from_files()
 SCHEMA = json.loads((ROOT / "workflow" / "schemas" / "config.schema.json").read_text(encoding="utf-8"))
 
 
@@ -168,7 +174,7 @@ def said(value: Any) -> str:
 def mutated(draw: st.DrawFn, most: int = 3) -> Mutated:
     """A valid configuration with one to `most` edits."""
     made = Mutated(draw(st.sampled_from(sorted(BASES, reverse=True))))
-    made.raw = deepcopy(BASES[made.base])
+    made.raw = unaliased(BASES[made.base])
     for _ in range(draw(st.integers(1, most))):
         edit = draw(
             st.sampled_from((replaced, replaced, replaced, added, varied, referred, swapped, renamed, copied, dropped))
@@ -190,7 +196,7 @@ def value_of(draw: st.DrawFn, raw: dict) -> Any:
     if draw(st.integers(0, 9)) == 0:
         return draw(drawn)
     value = draw(st.sampled_from(VALUES))
-    return value() if callable(value) else deepcopy(value)
+    return value() if callable(value) else unaliased(value)
 
 
 def replaced(draw: st.DrawFn, raw: dict) -> str:
@@ -277,57 +283,68 @@ def dropped(draw: st.DrawFn, raw: dict) -> str:
     return said(place)
 
 
+NOISE = [
+    "\t",
+    "\x00",
+    "\ud800",
+    "&a [*a]",
+    "&a",
+    "*b",
+    "{",
+    "}",
+    "[",
+    "? ",
+    "- ",
+    ": ",
+    "<<: 1",
+    "%",
+    "#",
+    "'",
+    "|",
+    "\ufeff",
+]
+NOISE += [
+    "!!python/name:os.system",
+    "!!binary x",
+    "0o8",
+    "1:2:3",
+    "2026-13-45",
+    "2026-01-01",
+    ".inf",
+    "9" * 5000,
+    "[" * 200,
+]
+
+
+@dataclass
+class Text:
+    """The text of a configuration, and how it came out of a valid one."""
+
+    edits: str
+    text: str
+
+    def __repr__(self) -> str:
+        return self.edits
+
+
 @st.composite
-def edited_text(draw: st.DrawFn) -> tuple[str, str]:
-    """The text of a valid configuration with some lines changed, and what was done."""
-    name = draw(st.sampled_from(sorted(from_files_text())))
-    lines, edits = from_files_text()[name].splitlines(), []
+def edited(draw: st.DrawFn) -> Text:
+    """The text of a valid configuration with some lines changed."""
+    name = draw(st.sampled_from([name for name in BASES if name != "whole"]))
+    lines, edits = (ROOT / name).read_text(encoding="utf-8").splitlines(), []
     for _ in range(draw(st.integers(1, 3))):
-        number = draw(st.integers(0, len(lines) - 1))
-        noise = st.sampled_from(
-            [
-                "\t",
-                "\x00",
-                "\ud800",
-                "&a [*a]",
-                "*b",
-                "{",
-                "}",
-                "? ",
-                "!!python/name:os.system",
-                "!!binary x",
-                "<<: 1",
-                "%",
-                "- ",
-                ": ",
-                "0o8",
-                "1:2:3",
-                "2026-13-45",
-                "2026-01-01",
-                ".inf",
-                "\ufeff",
-                "&a",
-            ]
-        )
-        match draw(st.sampled_from(["drop", "repeat", "indent", "dedent", "insert"])):
-            case "drop":
-                edits.append(f"without line {number + 1}")
-                lines[number] = ""
-            case "repeat":
-                edits.append(f"line {number + 1} twice")
-                lines.insert(number, lines[number])
-            case "indent":
-                edits.append(f"line {number + 1} indented")
-                lines[number] = f"  {lines[number]}"
-            case "dedent":
-                edits.append(f"line {number + 1} dedented")
-                lines[number] = lines[number].removeprefix("  ")
-            case "insert":
-                place, what = draw(st.integers(0, len(lines[number]))), draw(noise)
-                edits.append(f"line {number + 1} column {place} {what!r}")
-                lines[number] = lines[number][:place] + what + lines[number][place:]
-    return "\n".join(lines), f"{name}: {'; '.join(edits)}"
+        number, how = draw(st.integers(0, len(lines) - 1)), draw(st.sampled_from(LINES))
+        line = lines[number]
+        place, noise = draw(st.integers(0, len(line))), draw(st.sampled_from(NOISE))
+        lines[number] = {
+            "dropped": "",
+            "twice": f"{line}\n{line}",
+            "indented": f"  {line}",
+            "dedented": line.removeprefix("  "),
+            "with": line[:place] + noise + line[place:],
+        }[how]
+        edits.append(f"line {number + 1} {how}" + (f" {said(noise)} at {place}" if how == "with" else ""))
+    return Text(f"{name}: {'; '.join(edits)}", "\n".join(lines))
 
 
-def from_files_text() -> dict[str, str]:
-    return {name: (ROOT / name).read_text(encoding="utf-8") for name in BASES if name != "whole"}
+LINES = ("dropped", "twice", "indented", "dedented", "with", "with")
