@@ -18,14 +18,11 @@ def main() -> None:
         from seedbed.files import write_text
         from seedbed.plan import Plan
         from seedbed.plan.specs import study_specs
-        from seedbed.records import read_record
         from seedbed.report.milestones import milestones_page
-        from seedbed.report.table import Table
+        from seedbed.report.table import read_rows
 
         specs = read_spec(args.specs, list) if args.specs else study_specs(Plan(load(args.config)))
-        paths = [args.results / "studies" / spec["name"] / "table.json" for spec in specs]
-        tables = [read_record(path, Table)["rows"] for path in paths]
-        write_text(args.out, milestones_page(list(zip(specs, tables, strict=True))))
+        write_text(args.out, milestones_page([(spec, read_rows(args.results, spec["name"])) for spec in specs]))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ def main() -> None:
         from seedbed.report.results import StudyResults
         from seedbed.report.table import Table, study_rows
 
-        rows = study_rows(StudyResults(spec_of(args, "study"), args.results))
+        study = StudyResults(spec_of(args, "study"), args.results)
+        rows = study_rows(study)
         write_text(args.out, pd.DataFrame(rows).to_csv(sep="\t", index=False))
-        write_record(args.out.with_suffix(".json"), Table, {"rows": rows})
+        write_record(args.out.with_suffix(".json"), Table, {"study": study.spec["name"], "rows": rows})
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ once, and a file of more than a GiB only when its size or its time of change is 
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from seedbed.errors import SeedbedError, choices
+from seedbed.files import readable
 from seedbed.ranks import rank
 from seedbed.records import Record, read_record, write_record
 
@@ -57,11 +57,12 @@ def how_often() -> str:
 def sha256(path: Path | str) -> str:
     """Checksum of a file's bytes, in hexadecimal; computed once per process as long as the file does not change."""
     path = Path(path)
-    now = path.stat()
-    state = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
-    known = HASHED.get(key := str(path.resolve()))
-    if known is None or known[0] != state:
-        HASHED[key] = state, remembered(path, *state) or hashed(path)
+    with readable(path):
+        now = path.stat()
+        state = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
+        known = HASHED.get(key := str(path.resolve()))
+        if known is None or known[0] != state:
+            HASHED[key] = state, remembered(path, *state) or hashed(path)
     return HASHED[key][1]
 
 
@@ -130,8 +131,7 @@ def verify(path: Path, facts: FileFacts, again: Path) -> None:
         raise SeedbedError(f"{path}: damaged: {problem}; `rm -r {again}`, then the same command, makes it again")
 
 
-def verify_files(folder: Path, files: dict[str, FileFacts], again: Path, below: Iterable[str] = ("",)) -> None:
-    """Verify the files of a directory whose relative paths begin with one of `below`."""
+def verify_files(folder: Path, files: dict[str, FileFacts], again: Path) -> None:
+    """Verify the files of a directory by relative path."""
     for name, facts in files.items():
-        if name.startswith(tuple(below)):
-            verify(folder / name, facts, again)
+        verify(folder / name, facts, again)

@@ -67,6 +67,8 @@ def named(target: Path, error: Exception) -> OSError | None:
 
     Writes have no name to tell, and libraries in Rust (safetensors, tokenizers) tell the error's number in their text.
     """
+    if isinstance(error, SeedbedError):
+        return None
     told = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else told and int(told[1])
     if not number or getattr(error, "filename", None):
@@ -137,11 +139,21 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Raise SeedbedError where a path is no file that can be read: a pipe would never end."""
+    if not Path(path).is_file():
+        raise SeedbedError(f"{path}: {'found no regular file' if Path(path).exists() else 'no such file'}")
+    try:
+        yield
+    except OSError as error:
+        raise SeedbedError(f"{path}: {error.strerror or error}") from None
+
+
 def read_json(path: Path | str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SeedbedError(f"{path}: no such file") from None
+        with readable(path):
+            return json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, a number of thousands of digits
         raise SeedbedError(f"{path}: not valid JSON ({error})") from None
 
@@ -150,11 +162,9 @@ def read_jsonl(path: Path | str) -> list[dict]:
     """The mappings of a file with one in each line."""
     found = []
     try:
-        with Path(path).open(encoding="utf-8") as lines:
+        with readable(path), Path(path).open(encoding="utf-8") as lines:
             for line in lines:
                 found.append(json.loads(line))
-    except FileNotFoundError:
-        raise SeedbedError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
         raise SeedbedError(f"{path}: line {len(found) + 1}: not valid JSON ({error})") from None
     return found
@@ -166,9 +176,8 @@ def read_tensors(path: Path | str) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise SeedbedError(f"{path}: no such file") from None
+        with readable(path):
+            return load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that torch does not have
         raise SeedbedError(f"{path}: no safetensors file ({error})") from None
 

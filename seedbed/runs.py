@@ -153,7 +153,14 @@ def provenance(run: Path) -> Provenance:
 
 
 def summary(run: Path) -> Summary:
-    return read_record(run / SUMMARY, SUMMARIES)
+    """The summary of a run, verified."""
+    return costs(run, SUMMARIES)
+
+
+def costs(run: Path, kind: Any = COSTS) -> Costs:
+    """What a run or a trunk took, verified."""
+    verify(run / SUMMARY, files_of(run)[SUMMARY], run / RUN)
+    return read_record(run / SUMMARY, kind)
 
 
 def metrics(run: Path) -> list[Line]:
@@ -179,9 +186,17 @@ def verify_run(run: Path) -> None:
     verify_files(run, files_of(run), run / RUN)
 
 
+def model_files(folder: Path) -> dict[str, FileFacts]:
+    """The files of a run's or an adopted model as they were written; none where nobody wrote them down."""
+    if (folder / ADOPTED).exists():
+        return read_record(folder / ADOPTED, Adopted)["files"]
+    if folder.name == MODEL and (folder.parent / RUN).exists():
+        files, below = files_of(folder.parent), f"{MODEL}/"
+        return {name.removeprefix(below): facts for name, facts in files.items() if name.startswith(below)}
+    return {}
+
+
 def verify_model(folder: Path) -> None:
     """Raise SeedbedError where a file of a run's or an adopted model is not what it was; others are not known."""
-    if (folder / ADOPTED).exists():
-        verify_files(folder, read_record(folder / ADOPTED, Adopted)["files"], folder)
-    elif folder.name == MODEL and (folder.parent / RUN).exists():
-        verify_files(folder.parent, files_of(folder.parent), folder.parent / RUN, [f"{MODEL}/"])
+    again = folder if (folder / ADOPTED).exists() else folder.parent / RUN
+    verify_files(folder, model_files(folder), again)

@@ -20,6 +20,7 @@ from seedbed.models.config import Model
 from seedbed.objectives import OBJECTIVES
 
 DEFAULT_OBJECTIVE = "lm"
+LONGEST_PATH, LONGEST_PART = 1000, 255  # bytes: what file systems allow, with room for what is below
 
 
 def objective_of(run: Any) -> Any:
@@ -45,6 +46,8 @@ def plain_path(path: str) -> str:
     """Accept a directory that needs no quoting in rules and shell commands."""
     if not re.fullmatch(r"[\w./+=,@-]+", path) or path.startswith("-"):
         raise ValueError("expected a directory with letters, digits and ./_+=,@- only")
+    if len(path.encode()) > LONGEST_PATH or max(len(part.encode()) for part in path.split("/")) > LONGEST_PART:
+        raise ValueError(f"expected a directory of at most {LONGEST_PATH} bytes, {LONGEST_PART} between slashes")
     return path
 
 

@@ -9,6 +9,7 @@ from seedbed.config.fields import NAME, Strict
 from seedbed.errors import SeedbedError, choices, shown
 
 adapter = cache(TypeAdapter)  # making one takes longer than a validation
+DEEPEST = 100  # mappings and lists in each other
 
 
 def validated(kind: Any, raw: Any, where: str) -> Any:
@@ -58,7 +59,9 @@ EXPECTED = {
 
 
 def check_text(raw: Any, where: str, path: list[str]) -> None:
-    """Raise SeedbedError at a text with half of a surrogate pair, which no file could hold."""
+    """Raise SeedbedError at a text with half of a surrogate pair, which no file could hold, and at values too deep."""
+    if len(path) > DEEPEST:
+        raise SeedbedError(f"{where}: {'.'.join(path[:5])}: values nest deeper than {DEEPEST}")
     if isinstance(raw, str) and not raw.isascii():
         try:
             raw.encode()

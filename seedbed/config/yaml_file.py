@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from seedbed.config.messages import DEEPEST
 from seedbed.errors import SeedbedError, cut, shown
 
-DEEPEST = 100  # mappings and lists in each other
 LARGEST = 10**6  # values, those that aliases repeat included
 MERGE = "tag:yaml.org,2002:merge"
 KINDS = {"timestamp": "date", "int": "whole number", "float": "number"}  # what YAML takes unquoted text for, by tag

@@ -9,10 +9,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from seedbed.errors import SeedbedError
 from seedbed.files import sha256_of
@@ -24,10 +24,17 @@ PLACE = "cache/models.json"  # below the results
 FOUND: dict[str, dict] = {}  # by checksum: the fields of Facts, or what is wrong
 
 
+class Problem(Record):
+    """What is wrong with a model that cannot be made, and the field at fault."""
+
+    key: str | None
+    problem: str
+
+
 class Kept(Record):
     """Facts of models, or what is wrong with them, by checksum."""
 
-    models: dict[str, dict[str, Any]]
+    models: dict[str, Problem | Facts]
 
 
 @cache
@@ -67,9 +74,9 @@ def kept(path: Path) -> dict[str, dict]:
     """What is kept; nothing where it is damaged, because it can be found again."""
     try:
         found = read_record(path, Kept)["models"]
-        return {key: facts for key, facts in found.items() if "problem" in facts or Facts(**facts)}
-    except (SeedbedError, OSError, TypeError):
+    except SeedbedError:
         return {}
+    return {key: asdict(one) if isinstance(one, Facts) else one for key, one in found.items()}
 
 
 def keep(results: Path, keys: Iterable[str] | None = None) -> None:

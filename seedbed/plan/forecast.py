@@ -89,6 +89,6 @@ def measured_speeds(results: Path) -> dict[str, float]:
             spec, totals = provenance(path.parent)["spec"], summary(path.parent)
             per_step = OBJECTIVES[spec["objective"]].unit(spec).per_step
             speeds[speed_key(spec)] = totals["steps"] * per_step / totals["seconds"]
-        except (SeedbedError, KeyError):
+        except (SeedbedError, ArithmeticError, KeyError, TypeError):  # damaged, or of another version
             continue
     return speeds

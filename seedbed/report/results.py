@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from seedbed.errors import SeedbedError
 from seedbed.evaluate.figures import read_measured
-from seedbed.records import read_record
-from seedbed.runs import COSTS, SUMMARY, Costs, Line, Provenance, Summary, metrics, provenance, summary
+from seedbed.records import unusable
+from seedbed.runs import MODEL, Costs, Line, Provenance, Summary, costs, metrics, model_files, provenance, summary
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class StudyResults:
 
     def trunk(self, name: str) -> Costs:
         """The summary of the first steps that several runs share."""
-        return read_record(self.results / "trunks" / name / SUMMARY, COSTS)
+        return costs(self.results / "trunks" / name)
 
     def provenance(self, run: str) -> Provenance:
         return provenance(self.results / "runs" / run)
@@ -76,9 +77,20 @@ class StudyResults:
         return metrics(self.results / "runs" / run)
 
     def evaluation(self, subject: str, evaluation: str) -> dict:
-        """What was measured; its kind says what that has."""
+        """What was measured; its kind says what that has.
+
+        Raises SeedbedError where that is another evaluation, or one of other files than a run's.
+        """
         path = self.results / "evaluations" / subject / f"{evaluation}.json"
-        return read_measured(path, self.spec["evaluations"][evaluation])
+        found = read_measured(path, self.spec["evaluations"][evaluation])
+        if found["evaluation"] != evaluation:
+            raise SeedbedError(f"{path}: is the evaluation {found['evaluation']!r}; expected {evaluation!r}")
+        run, model = self.results / "runs" / subject, self.results / "models" / subject
+        files = model_files(folder := run / MODEL if subject in self.runs else model)
+        for name, checksum in found["model"]["sha256"].items():
+            if name in files and files[name]["sha256"] != checksum:
+                raise unusable(path, f"measured another model than {folder / name}")
+        return found
 
     def measured(self, evaluation: str) -> dict[str, dict]:
         """The results of an evaluation by run or model."""

@@ -1,6 +1,9 @@
 """The table of a study: a row per run, and per model that was not trained here."""
 
-from seedbed.records import Record
+from pathlib import Path
+
+from seedbed.errors import SeedbedError
+from seedbed.records import Record, read_record
 from seedbed.report.kinds import report_of
 from seedbed.report.results import StudyResults
 
@@ -8,9 +11,18 @@ Row = dict[str, str | int | float | None]
 
 
 class Table(Record):
-    """table.json: what table.tsv shows."""
+    """table.json: what table.tsv shows of a study."""
 
+    study: str
     rows: list[Row]
+
+
+def read_rows(results: Path, study: str) -> list[Row]:
+    """The rows of a study's table below the results."""
+    found = read_record(path := results / "studies" / study / "table.json", Table)
+    if found["study"] != study:
+        raise SeedbedError(f"{path}: is of the study {found['study']!r}; expected {study!r}")
+    return found["rows"]
 
 
 def study_rows(study: StudyResults) -> list[Row]:

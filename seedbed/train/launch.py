@@ -152,6 +152,17 @@ def publish(job: Job) -> None:
         with replacing(job.out / str(job.until)) as partial:
             shutil.copytree(final, partial, copy_function=linked)
         return
-    for source in (final / MODEL, final / METRICS, final / SUMMARY, job.store / "tensorboard", final / RUN):
+    publish_events(job)
+    for source in (final / MODEL, final / METRICS, final / SUMMARY, final / RUN):
         with replacing(job.out / source.name) as partial:
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, partial)
+
+
+def publish_events(job: Job) -> None:
+    """Copy what TensorBoard shows, which nothing else reads; where it cannot be copied, that is told."""
+    source = job.store / "tensorboard"
+    try:
+        with replacing(job.out / source.name) as partial:
+            shutil.copytree(source, partial)
+    except OSError:
+        job.report(f"{source}: cannot be copied; left out")

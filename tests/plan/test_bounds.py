@@ -153,7 +153,7 @@ def test_values_to_vary_that_cannot_be_are_told(vary: dict, told: str) -> None:
 
 def test_a_model_is_not_nested_without_end() -> None:
     nested = []
-    for _ in range(500):
+    for _ in range(50):
         nested = [nested]
     with pytest.raises(SeedbedError, match="models.tiny: expected at most 20 levels of mappings and lists"):
         check(changed(DEFAULT, "models.tiny.layer_types", nested))

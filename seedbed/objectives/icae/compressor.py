@@ -8,8 +8,9 @@ import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from seedbed.checksums import weight_checksums
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, shown
 from seedbed.files import read_tensors
+from seedbed.models.external import load_tokenizer
 from seedbed.objectives.icae.batch import Sample, batch_of
 from seedbed.objectives.icae.exported import ICAE, Exported
 from seedbed.objectives.icae.geometry import AE, Geometry
@@ -28,6 +29,7 @@ class Compressor:
     def __init__(self, folder: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
         from seedbed.models.causal_lm import load_model
 
+        verify_model(folder)
         self.folder, self.facts = folder, read_record(folder / ICAE, Exported)
         self.geometry, kept = Geometry.of(self.facts), self.facts["kept"]
 
@@ -38,7 +40,8 @@ class Compressor:
         copied = not self.facts["lora"] and self.facts["decoder"] != "shared"
         other = part(DECODER) if copied else None
         self.model = Icae(part(ENCODER), self.geometry, self.facts["lora"], self.facts["decoder"], other)
-        self.model.table.weight.data = read_tensors(folder / "memory.safetensors")["table"]
+        table = folder / "memory.safetensors"
+        self.model.table.weight.data = taken(read_tensors(table), "table", self.model.table.weight, table)
         for name in {adapter for adapter in self.model.adapters.values() if adapter}:
             load_adapter(self.model.encoder, name, folder / name / "adapter_model.safetensors")
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,9 +64,7 @@ class Compressor:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return load_tokenizer(str(self.folder), str(self.folder), self.folder)
 
     @property
     def end(self) -> int:
@@ -130,4 +131,14 @@ def load_adapter(base: torch.nn.Module, name: str, file: Path) -> None:
     weights = read_tensors(file)
     for key, parameter in base.named_parameters():
         if ".lora_" in key and key.endswith(f".{name}.weight"):
-            parameter.data = weights[f"base_model.model.{key.removesuffix(f'.{name}.weight')}.weight"]
+            stored = f"base_model.model.{key.removesuffix(f'.{name}.weight')}.weight"
+            parameter.data = taken(weights, stored, parameter, file)
+
+
+def taken(weights: dict[str, torch.Tensor], name: str, parameter: torch.nn.Parameter, file: Path) -> torch.Tensor:
+    """The tensor of that name in a file; raises SeedbedError where it does not fit the parameter."""
+    found, expected = weights.get(name), list(parameter.shape)
+    if found is None or list(found.shape) != expected or not found.is_floating_point():
+        told = "no such tensor" if found is None else f"{found.dtype} {list(found.shape)}"
+        raise SeedbedError(f"{file}: {shown(name)}: found {told}; expected weights {expected}")
+    return found

@@ -18,6 +18,7 @@ from seedbed.objectives.thinker.geometry import Geometry
 from seedbed.objectives.thinker.model import Question, Thinker, Thought
 from seedbed.objectives.thinker.tasks import Problems, Task, layout_of, name_of
 from seedbed.records import read_record
+from seedbed.runs import verify_model
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Answerer:
     folder: Path
 
     def __post_init__(self) -> None:
+        verify_model(self.folder)
         self.facts  # noqa: B018
 
     @cached_property
@@ -43,7 +45,7 @@ class Answerer:
         model = Thinker(geometry, self.facts["model"])
         weights = read_tensors(path := self.folder / WEIGHTS)
         try:
-            model.load_state_dict(weights, strict=not geometry.tied)
+            model.load_weights(weights)
         except RuntimeError as error:
             raise SeedbedError(f"{path}: has other weights than {CONFIG} describes: {error}") from None
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -182,6 +182,11 @@ class Thinker(nn.Module):
         """Scores [symbols, outputs, B] of the answer at each row that has one."""
         return Thought(self, question, n_latent).run(rows)
 
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take weights by name, of which a tied head has none; raises RuntimeError where they are not those."""
+        tied = {"head.weight": self.head.weight} if self.geometry.tied else {}
+        self.load_state_dict(tied | weights)
+
     # --- what a question begins with ----------------------------------------------------------------------------------
 
     def read(self, question: Question) -> Item:

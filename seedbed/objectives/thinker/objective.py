@@ -107,7 +107,7 @@ class Thinking:
         self.geometry = Geometry.of(spec)
         model = Thinker(self.geometry, spec["model"])
         if "init" in inputs:
-            model.load_state_dict(read_tensors(inputs["init"] / WEIGHTS), strict=not self.geometry.tied)
+            model.load_weights(read_tensors(inputs["init"] / WEIGHTS))
         self.loss_module = Answering(model, spec["loss"])
         self.load_state_dict({}, [], torch.device("cpu"))
 
