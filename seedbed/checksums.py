@@ -104,10 +104,20 @@ def weight_checksums(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
+def model_checksums(folder: Path) -> dict[str, str]:
+    """Checksums of the weights and the config of a model's directory, by file: what it computes depends on both."""
+    return weight_checksums(folder) | {path.name: sha256(path) for path in folder.glob("config.json")}
+
+
 def described_files(folder: Path) -> dict[str, FileFacts]:
     """Every file below a directory by its relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(folder)): described(path) for path in files}
+    return {name: described(folder / name) for name in sorted(described_names(folder))}
+
+
+def described_names(folder: Path) -> set[str]:
+    """The relative paths of the files below a directory; hidden ones are nobody's."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)) for path in files}
 
 
 def mismatch(path: Path, facts: FileFacts) -> str | None:

@@ -150,10 +150,15 @@ def readable(path: Path | str) -> Iterator[None]:
         raise SeedbedError(f"{path}: {error.strerror or error}") from None
 
 
+def no_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python reads and JSON does not have."""
+    raise ValueError(f"found {name}")
+
+
 def read_json(path: Path | str) -> Any:
     try:
         with readable(path):
-            return json.loads(Path(path).read_text(encoding="utf-8"))
+            return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=no_constant)
     except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, a number of thousands of digits
         raise SeedbedError(f"{path}: not valid JSON ({error})") from None
 
@@ -164,7 +169,7 @@ def read_jsonl(path: Path | str) -> list[dict]:
     try:
         with readable(path), Path(path).open(encoding="utf-8") as lines:
             for line in lines:
-                found.append(json.loads(line))
+                found.append(json.loads(line, parse_constant=no_constant))
     except (ValueError, RecursionError) as error:
         raise SeedbedError(f"{path}: line {len(found) + 1}: not valid JSON ({error})") from None
     return found

@@ -51,7 +51,11 @@ def read_record(path: Path, kind: Any) -> Any:
     seal = found.pop(SEAL, None)
     if seal is None:
         raise unusable(path, f"has no key {SEAL!r}, which all that Seedbed writes has")
-    if seal != sha256_of(found):
+    try:
+        intact = seal == sha256_of(found)
+    except RecursionError:  # a reader nests a little deeper than a writer
+        intact = False
+    if not intact:
         raise unusable(path, f"damaged: its contents are not those of its {SEAL}")
     return checked(kind, found, path)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from seedbed.errors import SeedbedError
 from seedbed.files import linked, remove, replacing
-from seedbed.runs import METRICS, MODEL, RUN, SUMMARY, verify_run
+from seedbed.runs import METRICS, MODEL, RUN, SUMMARY, damage
 from seedbed.train.checkpoints import report_strangers
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
@@ -47,13 +47,10 @@ def finished(job: Job) -> bool:
     """Whether the job has its result; a damaged one is told and removed, so that training resumes before its end."""
     if not job.final.exists():
         return False
-    try:
-        verify_run(job.final)
-    except SeedbedError as error:
-        job.report(f"damaged result: {error}; made again from the last checkpoint")
+    if problem := damage(job.final):
+        job.report(f"{job.final}: damaged result: {problem}; made again from the last checkpoint")
         remove(job.final)
-        return False
-    return True
+    return not problem
 
 
 @contextmanager
