@@ -27,8 +27,8 @@ def replacing(target: Path | str, ours: str | None = None) -> Iterator[Path]:
     named it, so that nothing else is lost. A failure inside the block leaves `target` unchanged and removes the partial
     output. One of the operating system, such as a full disk, is an OSError that names `target`.
     """
-    check_replaceable(Path(target), ours)
-    target = Path(os.path.abspath(target))  # noqa: PTH100  (a link stays one)
+    target = Path(target)
+    check_replaceable(target, ours)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
     for stale in target.parent.glob(f".{glob.escape(target.name)}.{socket.gethostname()}-*.partial"):
