@@ -27,6 +27,10 @@ PLAIN = {"eager", "sdpa", "grouped_mm", "batched_mm"}  # those of torch; any oth
 CODE = {"custom_generate", "kernel_config", "trust_remote_code", "use_kernels"}
 QUANTIZED = {"compression_config", "quantization_config"}
 FILES = {"configuration_files", "fast_tokenizer_files", "gguf_file", "merges", "vocab"}
+# Arguments for libraries of tokenizers, which open what else they name.
+LIBRARIES = {"jumanpp_kwargs", "mecab_kwargs", "sp_model_kwargs", "sudachi_kwargs"}
+KNOWN = {"mecab_dic": {"ipadic", "unidic", "unidic_lite"}, "sudachi_dict_type": {"small", "core", "full"}}
+KNOWN |= {"sudachi_split_mode": {"A", "B", "C"}}
 TOKENIZER = re.compile(r"(?!Auto|Rag)\w*(Tokenizer|TokenizerFast|Backend)")  # those two load further directories
 FLOATS = {"F64", "F32", "F16", "BF16"}
 # Sizes as config classes call them, and far more than any model has: modules are made before weights are read.
@@ -84,6 +88,8 @@ def check_weights(folder: Path, called: str = "") -> None:
 
     called = called or str(folder)
     single = folder / WEIGHTS
+    if not single.exists() and not (folder / INDEX).exists() and (other := sorted(folder.glob("*.safetensors"))):
+        raise SeedbedError(f"{called}: found {shown(other[0].name)}; expected {WEIGHTS}, or {INDEX} that names it")
     for path in [single] if single.exists() else shards(folder, called):
         where = f"{called}: {path.name}"
         open_regular(path, where).close()
@@ -143,6 +149,10 @@ def refusal(key: str, value: Any) -> str | None:
     if key in FILES and (isinstance(value, str) or key.endswith("_files")):
         other = [name for name in texts(value) if not is_plain(name)]
         return f"{key} names {shown(other[0])}; expected a file beside it" if other else None
+    if key in LIBRARIES:
+        named = ((name, text) for name, of in keys_of(value) for text in texts(of) if text not in KNOWN.get(name, ()))
+        if (other := next(named, None)) is not None:
+            return f"{key}: {other[0]} names {shown(other[1])}, which may be a file elsewhere; expected no such key"
     if key == "transformers_weights":  # in place of the usual names
         return f"{key} names {shown(value)}; expected {WEIGHTS} or {INDEX}, and no such key"
     if key == "tokenizer_class" and not (isinstance(value, str) and TOKENIZER.fullmatch(value)):
