@@ -10,11 +10,15 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from seedbed.errors import SeedbedError, shown
 
+# No pickles, and no code.
+TOKENIZER_FILES = ["*.json", "*.model", "*.txt"]
+WANTED = [*TOKENIZER_FILES, "*.safetensors"]  # configs, tokenizers and weights
 MIB = 2**20
 MOST_JSON, MOST_INDEX, MOST_VOCABULARY = 16 * MIB, 64 * MIB, 1024 * MIB
 # Of which each key is a token: read by tokenizers alone.
@@ -51,6 +55,8 @@ def check_directory(folder: Path, called: str = "") -> None:
     called = called or str(folder)
     if (folder / ADAPTER).exists():
         raise SeedbedError(f"{called}: {ADAPTER}: it is an adapter of another model; expected a whole model")
+    for path in sorted(path for pattern in WANTED for path in folder.glob(pattern)):
+        open_regular(path, f"{called}: {path.name}").close()
     for path in sorted(folder.glob("*.json")):
         where = f"{called}: {path.name}"
         if path.name in OBJECTS or path.name.startswith("config."):
@@ -186,6 +192,17 @@ def texts(value: Any) -> Iterator[str]:
 def is_plain(name: Any) -> bool:
     """Whether it is the name of a file, without a directory."""
     return isinstance(name, str) and name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)
+
+
+@contextmanager
+def panics_raised() -> Iterator[None]:
+    """Raise panics of Rust, as tokenizers have, as RuntimeError; they are no Exception."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(str(error)) from None
 
 
 def reason(error: Exception, folder: Path | None = None, source: str = "") -> str:

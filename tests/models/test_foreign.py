@@ -228,6 +228,8 @@ def test_regular_files_alone_are_adopted(
         spec |= {"eos_token": None}
         refused(lambda: build_tokenizer(spec, None, Path("adopted")), f"tokenizer source: {name}: {told}")
     assert not Path("adopted").exists()
+    if kind != "a symbolic link":
+        refused(lambda: CausalLM.of_model(source), f"source: {name}: {told}")
 
 
 def test_a_link_is_told_how_to_resolve(source: Path) -> None:
@@ -296,6 +298,7 @@ def test_a_field_that_is_none_is_told_in_one_line(source: Path, key: str, value:
     for call in (
         lambda: adopt_model({"from": str(source), "revision": None}, source.parent / "x"),
         lambda: load_model(source),
+        lambda: CausalLM.of_model(source),
     ):
         refused(call, told)
         refused(call, f"{source}: config.json: ")
@@ -319,6 +322,7 @@ def test_a_damaged_tokenizer_is_told_in_one_line(source: Path, content: bytes | 
     spec = {"from": str(source), "revision": None, "eos_token": None}
     refused(lambda: adopt_model(spec, source.parent / "x"), f"model {source}: tokenizer.json: ")
     refused(lambda: build_tokenizer(spec, None, source.parent / "x"), f"tokenizer {source}: tokenizer.json: ")
+    refused(lambda: CausalLM.of_model(source).tokenizer, f"{source}: tokenizer.json: ")
 
 
 def test_a_tokenizer_with_an_absurd_id_is_refused(source: Path) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     DynamicCache,
     GenerationConfig,
     PreTrainedModel,
@@ -25,10 +24,10 @@ from seedbed.data.formats import INDEX
 from seedbed.data.tokens import TokenSplit
 from seedbed.errors import SeedbedError
 from seedbed.models import recurrence
-from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, load_model
-from seedbed.models.external import WANTED
+from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, in_a_line, load_model
+from seedbed.models.external import load_tokenizer
 from seedbed.models.families import learned_positions
-from seedbed.models.foreign import check_directory
+from seedbed.models.foreign import WANTED, check_directory
 from seedbed.models.recurrence import SegmentCache
 from seedbed.runs import ADOPTED, MODEL, provenance
 
@@ -83,7 +82,8 @@ class CausalLM:
         if not (folder / "config.json").exists():
             raise SeedbedError(f"{folder}: has no config.json; expected a transformers directory")
         check_directory(folder)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        with in_a_line(f"{folder}: config.json"):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         stated = getattr(config, "max_position_embeddings", None)
         return cls(folder, tokens, stated or UNSTATED_LENGTH, **options)
 
@@ -102,7 +102,7 @@ class CausalLM:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return load_tokenizer(str(self.folder), str(self.folder), self.folder)
 
     # --- identity -----------------------------------------------------------------------------------------------------
 
