@@ -36,6 +36,8 @@ def damage_reported(name: str) -> Iterator[None]:
     """Turn what decompressors and archive readers raise into one line that names the file."""
     try:
         yield
+    except MemoryError:  # an LZMA header may ask for 4 GiB
+        raise SeedbedError(f"{name}: damaged, or needs more memory than there is") from None
     except DAMAGE as error:
         if isinstance(error, OSError) and error.strerror:
             raise SeedbedError(f"{error.filename or name}: cannot be read: {error.strerror}") from None

@@ -19,6 +19,8 @@ def parquet_records(name: str, stream: BinaryIO, spec: dict) -> Iterator[dict]:
     import pyarrow
     import pyarrow.parquet
 
+    if not seekable(stream):
+        raise SeedbedError(f"{name}: parquet needs a file that can be read from any place; expected a plain one")
     most, fields, number = spec["max_record_bytes"], template_fields(spec["text"]), 0
     try:
         file = pyarrow.parquet.ParquetFile(stream, buffer_size=BLOCK)
@@ -43,6 +45,13 @@ def parquet_records(name: str, stream: BinaryIO, spec: dict) -> Iterator[dict]:
                 del records
     except pyarrow.ArrowException as error:
         raise SeedbedError(f"{name}: truncated or damaged parquet file: {error}") from None
+
+
+def seekable(stream: BinaryIO) -> bool:
+    try:
+        return stream.seekable()
+    except AttributeError:  # that of a member of a tar archive asks what has none
+        return False
 
 
 def check_columns(where: str, fields: list[str], schema: Any) -> None:

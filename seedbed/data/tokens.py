@@ -19,7 +19,7 @@ import numpy as np
 from seedbed.checksums import described, verify
 from seedbed.data.corpus import SPLITS, Shard, corpus_stats, read_documents, shards
 from seedbed.data.formats import INDEX, Index, TokenShard
-from seedbed.data.tokenizer import load_for_encoding, vocabulary_size
+from seedbed.data.tokenizer import encodings, load_for_encoding, vocabulary_size
 from seedbed.errors import SeedbedError, choices
 from seedbed.files import replacing
 from seedbed.iterate import batched
@@ -83,7 +83,7 @@ def encoded(texts: Iterable[str], tokenizer: Path) -> Iterator[list[int]]:
     encoder, eos = load_for_encoding(tokenizer)
     for batch in batched(texts, BATCH):
         ids = []
-        for encoding in encoder.encode_batch_fast(batch, add_special_tokens=False):
+        for encoding in encodings(encoder, batch, str(tokenizer)):
             ids += encoding.ids
             ids.append(eos)
         yield ids

@@ -32,6 +32,7 @@ STYLE = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # a label may have dollar signs
     "axes.grid": True,
     "grid.alpha": 0.2,
     **{

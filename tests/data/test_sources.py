@@ -7,6 +7,7 @@ import lzma
 import os
 import random
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -392,6 +393,37 @@ def test_members_in_any_compression_are_read(tmp_path: Path, method: int) -> Non
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
         archive.writestr("a.jsonl", JSONL * 1000)
     assert from_archive(tmp_path / "a.zip") == PLAIN * 1000
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.parquet.zst"])
+def test_parquet_that_is_read_from_its_beginning_alone_is_told(tmp_path: Path, name: str) -> None:
+    plain, path = tmp_path / "plain.parquet", tmp_path / name
+    pd.DataFrame(RECORDS).to_parquet(plain)
+    match path.suffix:
+        case ".tar":
+            with tarfile.open(path, "w") as archive:
+                archive.add(plain, "a.parquet")
+        case ".zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+                archive.write(plain, "a.parquet")
+        case ".zst":
+            path.write_bytes(zstandard.compress(plain.read_bytes()))
+    with pytest.raises(
+        SeedbedError, match=r"parquet.*: parquet needs a file that can be read from any place; expected a plain one"
+    ):
+        read(path) if path.suffix == ".zst" else from_archive(path, "*.parquet")
+
+
+def test_a_header_that_asks_for_too_much_memory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.xz").write_bytes(b"]" + b"\xff" * 12 + bytes(100))  # LZMA with a dictionary of 4 GiB
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), before[1]))
+    try:
+        with pytest.raises(SeedbedError, match=r"a.txt.xz: damaged, or needs more memory than there is"):
+            read(tmp_path / "a.txt.xz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def tar_headers() -> int:
