@@ -7,7 +7,7 @@ from pathlib import Path
 from seedbed.checksums import described_files
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing
-from seedbed.models.foreign import WANTED, check_directory, check_weights, panics_raised, reason, take
+from seedbed.models.foreign import WANTED, check_directory, check_weights, is_directory, panics_raised, reason, take
 from seedbed.records import write_record
 from seedbed.runs import ADOPTED, Adopted
 
@@ -31,7 +31,7 @@ def collect(called: str, source: str, revision: str | None, patterns: list[str],
 
     `called` is how messages begin. Raises SeedbedError where there are none to be had, or where they are no files.
     """
-    if Path(source).is_dir():
+    if is_directory(source):
         take(Path(source), folder, patterns, called)
     else:
         download_files(called, source, revision, patterns, folder)

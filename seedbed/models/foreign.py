@@ -217,6 +217,14 @@ def reason(error: Exception, folder: Path | None = None, source: str = "") -> st
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+def is_directory(source: str) -> bool:
+    """Whether a source is a directory; an id of the hub may be longer than names of files."""
+    try:
+        return Path(source).is_dir()
+    except OSError:
+        return False
+
+
 def take(source: Path, folder: Path, patterns: list[str], called: str) -> None:
     """Link the regular files of a directory that have one of these names into a new one; copies where it cannot link.
 

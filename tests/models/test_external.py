@@ -29,6 +29,12 @@ def test_a_directory_is_adopted_with_what_is_needed(tokenizer: Path, tmp_path: P
     )
 
 
+def test_a_source_that_is_too_long_for_a_path_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SeedbedError, match="model xxx"):
+        adopt_model(spec("x" * 300), tmp_path / "adopted")
+
+
 @pytest.mark.parametrize("name", ["tokenizer.model", "merges.txt"])
 def test_tokenizers_that_are_no_json_count_for_the_identity(tokenizer: Path, tmp_path: Path, name: str) -> None:
     source = saved_model(tokenizer, tmp_path / "source")
