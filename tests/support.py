@@ -67,6 +67,12 @@ def change_metrics(run: Path, lines: list[dict]) -> None:
     write_record(run / "run.json", Provenance, PROVENANCE | {"spec": {}, "files": described_files(run)})
 
 
+def change_summary(run: Path, **changes: object) -> None:
+    """Let a finished run have other values in its summary."""
+    change(run / "summary.json", **changes)
+    change(run / "run.json", files=without(described_files(run), "run.json"))
+
+
 def contents(path: Path) -> dict:
     """What a JSON file between stages has, without its checksum."""
     return without(read_json(path), SEAL)

@@ -138,3 +138,10 @@ def test_a_damaged_memory_of_a_large_file_is_not_believed(
     note.write_text(note.read_text().replace(found, "0" * 64))
     checksums.HASHED.clear()
     assert sha256(file) == found and len(counted) == 2
+
+
+def test_what_is_no_file_has_no_checksum(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(SeedbedError, match=f"{path}: found no regular file"):
+            sha256(path)

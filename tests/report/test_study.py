@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 from example_study import LOSS, RUNS, counting_samples, example_study, page_of, table_of
-from support import COSTS, change
+from support import COSTS, change_summary, leave_run
 
 from seedbed.config.fields import without
 from seedbed.records import write_record
@@ -44,21 +44,21 @@ def test_runs_are_counted_in_their_own_units(study: StudyResults) -> None:
 def test_what_was_trained_once_for_several_runs_is_told(study: StudyResults) -> None:
     assert "share their first steps" not in page_of(study)
     for run in RUNS:
-        path = study.results / "runs" / run / "summary.json"
-        change(path, own_tokens=10)
+        change_summary(study.results / "runs" / run, own_tokens=10)
+    trunk = leave_run(study.results / "trunks" / "abc" / "30", [], {})
     costs = without(COSTS, "parameters", "trained_parameters", "epochs") | {"own_tokens": 30}
-    write_record(study.results / "trunks" / "abc" / "30" / "summary.json", TrunkCosts, costs)
+    write_record(trunk / "summary.json", TrunkCosts, costs)
+    change_summary(trunk)
     study.spec["trunks"].append("abc/30")
     assert "50 tokens in place of 80, 37.5% fewer" in page_of(study)
 
 
 def test_loss_spikes_are_told(study: StudyResults) -> None:
-    path = study.results / "runs" / "a" / "summary.json"
     spikes = [
         {"step": 7, "loss": 9.25, "limit": 4.5, "back_to": 5, "skipped": 2},
         {"step": 9, "loss": None, "limit": None, "back_to": 5, "skipped": 4},
     ]
-    change(path, spikes=spikes)
+    change_summary(study.results / "runs" / "a", spikes=spikes)
     text = " ".join(page_of(study).split())
     assert "met 2 loss spikes and went back: step 7 (loss 9.25, limit 4.50) to 5, leaving out 2 batches;" in text
     assert "step 9 (loss not finite) to 5, leaving out 4 batches." in text
