@@ -101,6 +101,20 @@ def test_a_name_that_would_not_do_as_a_file_is_refused(name: str) -> None:
     assert f"runs.{name}: a name has" in message(raw)
 
 
+@pytest.mark.parametrize("results", ["x" * 300, "x/" * 600, "中" * 100], ids=len)
+def test_a_place_that_no_file_system_takes_is_refused(results: str) -> None:
+    told = "config: results: expected a directory of at most 1000 bytes, 255 between slashes; found 'x"
+    assert message(DEFAULT | {"results": results}).startswith(told.replace("'x", f"'{results[0]}"))
+
+
+def test_values_that_nest_without_end_are_refused() -> None:
+    endless = []
+    endless.append(endless)
+    raw = changed(DEFAULT, "runs.tiny.seq_len", 1)
+    raw["runs"]["tiny"]["seq_len"] = endless
+    assert message(raw) == "config: runs.tiny.seq_len.0.0: values nest deeper than 100"
+
+
 def test_a_missing_key_is_named() -> None:
     raw = deepcopy(DEFAULT)
     del raw["runs"]["tiny"]["seq_len"]

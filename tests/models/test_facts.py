@@ -186,8 +186,8 @@ def test_a_plan_loads_no_torch_whether_facts_are_known_or_not(tmp_path: Path) ->
     (tmp_path / "results").mkdir()
     lookup.keep(tmp_path / "results")
     path = tmp_path / "results" / lookup.PLACE
-    kept = read_json(path)["models"]
-    change(path, models={key: facts | ({"blocks": 12345} if "blocks" in facts else {}) for key, facts in kept.items()})
+    models = read_json(path)["models"]
+    change(path, models={key: one | {"blocks": 12345} for key, one in models.items() if "blocks" in one})
     assert planned(raw) == [[], 12345]
 
 
@@ -200,6 +200,16 @@ def test_damaged_facts_are_found_again(tmp_path: Path, text: str, monkeypatch: p
     asked = NewModel(**LLAMA).model_dump(mode="json")
     lookup.find([asked], tmp_path)
     assert lookup.kept(path) == {lookup.checksum(asked): lookup.FOUND[lookup.checksum(asked)]}
+
+
+@pytest.mark.parametrize("changes", [{"blocks": "many"}, {"layers": None}, {"linear": 3}, {"problem": "x"}], ids=str)
+def test_facts_of_another_type_are_none(tmp_path: Path, changes: dict) -> None:
+    asked = NewModel(**LLAMA).model_dump(mode="json")
+    (tmp_path / "cache").mkdir()
+    lookup.find([asked], tmp_path)
+    (key, facts), path = next(iter(lookup.kept(tmp_path / lookup.PLACE).items())), tmp_path / lookup.PLACE
+    change(path, models={key: facts | changes})
+    assert lookup.kept(path) == {}
 
 
 def test_facts_are_of_one_version_of_transformers(monkeypatch: pytest.MonkeyPatch) -> None:

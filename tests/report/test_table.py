@@ -1,6 +1,11 @@
 from pathlib import Path
 
+import pytest
 from example_study import RUNS, counting_samples, example_study, table_of
+
+from seedbed.errors import SeedbedError
+from seedbed.records import write_record
+from seedbed.report.table import Table, read_rows
 
 
 def test_the_table_has_a_row_per_run_and_model(tmp_path: Path) -> None:
@@ -14,3 +19,12 @@ def test_a_run_is_counted_in_its_own_unit(tmp_path: Path) -> None:
     table = table_of(counting_samples(example_study(tmp_path, models=[]), "a"))
     assert table["samples"].isna().tolist() == table["samples_per_second"].isna().tolist() == [False, True]
     assert table["tokens"].isna().tolist() == table["tokens_per_second"].isna().tolist() == [True, False]
+
+
+def test_the_table_of_another_study_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "studies" / "mine" / "table.json"
+    write_record(path, Table, {"study": "mine", "rows": [{"run": "a"}]})
+    assert read_rows(tmp_path, "mine") == [{"run": "a"}]
+    write_record(path, Table, {"study": "other", "rows": [{"run": "a"}]})
+    with pytest.raises(SeedbedError, match=f"{path}: is of the study 'other'; expected 'mine'"):
+        read_rows(tmp_path, "mine")

@@ -1,11 +1,13 @@
 """The script as users start it: ranks under an agent, messages, signals."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from support import ROOT, inputs_of, spec_file
 from training import MODEL, Runs, learned, run_rank, run_spec, store
 
 from seedbed.errors import SeedbedError
+from seedbed.runs import verify_run
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
-from seedbed.train.launch import launch, placed
+from seedbed.train.launch import launch, placed, publish
 
 
 @pytest.fixture
@@ -118,3 +121,18 @@ def test_a_second_process_waits_for_the_first(runs: Runs, finished: Path, tmp_pa
     assert [process.exitcode for process in both] == [0, 0]
     assert sum("another process is training it" in log.read_text() for log in logs) == 1
     assert learned(job.out) == learned(finished)
+
+
+@pytest.mark.parametrize("damage", ["gone", "a link to nothing"])
+def test_what_tensorboard_shows_holds_up_no_result(runs: Runs, finished: Path, tmp_path: Path, damage: str) -> None:
+    out = shutil.copytree(finished, tmp_path / "run")
+    events = store(out) / "tensorboard"
+    shutil.rmtree(events)
+    if damage != "gone":
+        events.mkdir()
+        (events / "events").symlink_to("nowhere")
+    (out / "run.json").unlink()
+    told = []
+    publish(replace(runs.job(out, run_spec()), report=told.append))
+    assert told == [f"{events}: cannot be copied; left out"]
+    verify_run(out)

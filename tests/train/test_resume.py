@@ -1,5 +1,6 @@
 """Nothing is lost and nothing is done twice, whenever and however a run is stopped."""
 
+import json
 import random
 import shutil
 import signal
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 from training import STEPS, Runs, learned, run_spec, store, weights
 
+from seedbed.checksums import sha256
 from seedbed.files import read_json, read_jsonl
 from seedbed.plan.trunks import trunk_at
+from seedbed.records import sealed
+from seedbed.runs import verify_run
 from seedbed.train.checkpoints import step_of
 
 
@@ -58,10 +62,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_with_the_same_weights(runs: 
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(runs: Runs, finished: Path, tmp_path: Path) -> None:
-    out = tmp_path / "damaged"
-    training = runs.start(out, run_spec(), checkpoint_steps=1)
-    training.reach(6)
-    training.kill()
+    out = interrupted(runs, tmp_path / "damaged")
     newest = sorted(store(out).glob("step-*"))[-1]
     state = newest / "optimizer.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
@@ -69,6 +70,59 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(runs: Runs, finished:
     assert f"{newest.name}: damaged checkpoint" in Path(f"{out}.log").read_text()
     assert weights(out) == weights(finished)
     assert learned(out) == learned(finished)
+
+
+def test_a_damaged_result_is_made_again_from_the_last_checkpoint(runs: Runs, finished: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(finished, tmp_path / "damaged")
+    file = store(out) / "final" / "model" / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    runs.train(out, run_spec())
+    told = Path(f"{out}.log").read_text()
+    assert f"damaged result: {file}: damaged: found sha256" in told and "made again from the last checkpoint" in told
+    assert f"resumes at step {STEPS}" in told
+    assert weights(out) == weights(finished) == sha256(file)
+    assert learned(out) == learned(finished)
+    verify_run(out)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"step": 1, "loss": 9', b"\xff\n"], ids=["empty", "cut", "no text"])
+def test_damaged_live_metrics_change_nothing(runs: Runs, finished: Path, tmp_path: Path, content: bytes) -> None:
+    out = interrupted(runs, tmp_path / "run")
+    (store(out) / "metrics.jsonl").write_bytes(content)
+    runs.train(out, run_spec())
+    assert "resumes at step" in Path(f"{out}.log").read_text()
+    assert weights(out) == weights(finished)
+    assert learned(out) == learned(finished)
+
+
+def test_what_is_no_checkpoint_of_the_run_is_told_and_passed_over(runs: Runs, finished: Path, tmp_path: Path) -> None:
+    out = interrupted(runs, tmp_path / "run")
+    root, newest = store(out), sorted(store(out).glob("step-*"))[-1]
+    manifests = {"{}": "has no key 'checksum'", "null": "found NoneType", json.dumps(sealed({"step": "3"})): "missing"}
+    for number, content in enumerate(manifests, 1):
+        folder = shutil.copytree(newest, root / f"step-{100 + number:08d}")
+        (folder / "manifest.json").write_text(content)
+    (root / "step-abc").mkdir()
+    (root / ".step-00000001.x.partial").mkdir()
+    runs.train(out, run_spec())
+    told = Path(f"{out}.log").read_text()
+    for number, problem in enumerate(manifests.values(), 1):
+        (line,) = [line for line in told.splitlines() if f"step-{100 + number:08d}" in line]
+        assert problem in line and line.endswith("skipped")
+    assert f"{root}/step-abc: not of a training; skipped" in told
+    assert f"{root}/.step-00000001.x.partial: a checkpoint that was not finished; removed" in told
+    assert f"resumes at step {step_of(newest)}" in told
+    assert weights(out) == weights(finished)
+    assert learned(out) == learned(finished)
+
+
+def interrupted(runs: Runs, out: Path) -> Path:
+    """A run that was killed after some steps, with a checkpoint of each."""
+    training = runs.start(out, run_spec(), checkpoint_steps=1)
+    training.reach(6)
+    training.kill()
+    return out
 
 
 @pytest.mark.parametrize(("processes", "number"), [(1, signal.SIGTERM), (1, signal.SIGUSR1), (2, signal.SIGUSR1)])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from support import learned_icae, saved_model
+from safetensors.torch import load_file, save_file
+from support import learned_icae, leave_run, saved_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seedbed.errors import SeedbedError
@@ -335,3 +335,52 @@ def test_a_tokenizer_without_an_end_is_told(trained: Callable, exported: Callabl
     found = Compressor(folder)
     with pytest.raises(SeedbedError, match="its tokenizer has no EOS, which ends a reconstruction"):
         found.compress(some_text(found, 20))
+
+
+# --- its files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_what_its_run_wrote_is_told(trained: Callable, exported: Callable, tmp_path: Path) -> None:
+    folder = exported(trained(lora=QV))
+    leave_run(folder.parent, [], {})
+    Compressor(folder)
+    for name in ("memory.safetensors", "encoder/adapter_model.safetensors", "tokenizer.json"):
+        file = folder / name
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(SeedbedError, match=f"{file}: damaged: found sha256"):
+            Compressor(folder)
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"tabel": torch.zeros(6, 32)}, r"'table': found no such tensor; expected weights \[6, 32\]"),
+        ({"table": torch.zeros(5, 32)}, r"'table': found torch.float32 \[5, 32\]; expected weights \[6, 32\]"),
+        ({"table": torch.zeros(6, 32, dtype=torch.int32)}, r"'table': found torch.int32"),
+    ],
+    ids=["name", "shape", "type"],
+)
+def test_tensors_that_do_not_fit_are_told(trained: Callable, exported: Callable, tensors: dict, told: str) -> None:
+    folder = exported(trained(lora=QV))
+    save_file(tensors, folder / "memory.safetensors")
+    with pytest.raises(SeedbedError, match=f"{folder}/memory.safetensors: {told}"):
+        Compressor(folder)
+
+
+def test_a_missing_layer_of_an_adapter_is_told(trained: Callable, exported: Callable) -> None:
+    folder = exported(trained(lora=QV))
+    file = folder / "encoder" / "adapter_model.safetensors"
+    first, *rest = sorted(tensors := load_file(file))
+    save_file({name: tensors[name] for name in rest}, file)
+    with pytest.raises(SeedbedError, match=f"{file}: '{first}': found no such tensor"):
+        Compressor(folder)
+
+
+@pytest.mark.parametrize("content", [b"null", b"\xff", b""], ids=str)
+def test_a_tokenizer_that_cannot_be_read_is_one_line(trained: Callable, exported: Callable, content: bytes) -> None:
+    folder = exported(trained())
+    (folder / "tokenizer_config.json").write_bytes(content)
+    with pytest.raises(SeedbedError, match=str(folder)):
+        Compressor(folder).tokenizer  # noqa: B018

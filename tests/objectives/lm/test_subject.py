@@ -228,3 +228,14 @@ def test_its_identity_is_that_of_weights_config_and_tokenizer(folder: Path, toke
     before = subject(folder, tokens).identity()
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(before["sha256"])
     assert subject(folder, tokens, rms_norm_eps=0.5).identity()["sha256"] != before["sha256"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", '{"model_type": "lama"}'), ("tokenizer.json", "{}"), ("tokenizer_config.json", "null")],
+)
+def test_a_file_that_transformers_cannot_read_is_one_line(folder: Path, name: str, content: str) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(SeedbedError) as caught:
+        CausalLM.of_model(folder).tokenizer  # noqa: B018
+    assert str(folder) in str(caught.value) and name in str(caught.value)

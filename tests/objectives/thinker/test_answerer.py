@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import drawn_thinker_spec, shaken_thinker, thinker_spec
+from safetensors.torch import load_file, save_file
+from support import drawn_thinker_spec, leave_run, shaken_thinker, thinker_spec
 
 from seedbed.errors import SeedbedError
 from seedbed.files import write_json
@@ -132,3 +133,27 @@ def test_what_is_no_thinker_is_told(tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"model_type": "llama"})
     with pytest.raises(SeedbedError, match="is not of a Thinker; expected model_type 'thinker'"):
         load(tmp_path)
+
+
+def test_weights_that_are_not_what_its_run_wrote_are_told(tmp_path: Path) -> None:
+    exported(tmp_path, thinker_spec())
+    leave_run(tmp_path, [], {})
+    load(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(SeedbedError, match=f"{file}: damaged: found sha256"):
+        load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_weight_has_to_be_there(tmp_path: Path, tied: bool) -> None:
+    found = exported(tmp_path, thinker_spec(model={"tie_word_embeddings": tied}))
+    assert torch.equal(found.model.head.weight, found.model.symbols.weight) == tied
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(file)
+    assert ("head.weight" in tensors) != tied
+    for name in ("symbols.weight", "head.bias"):
+        save_file({other: tensors[other] for other in tensors if other != name}, file)
+        with pytest.raises(SeedbedError, match=f"{file}: has other weights .*{name}"):
+            load(tmp_path / "model").model  # noqa: B018
