@@ -16,6 +16,7 @@ from support import ROOT, inputs_of, spec_file
 from training import MODEL, Runs, learned, run_rank, run_spec, store
 
 from seedbed.errors import SeedbedError
+from seedbed.runs import damage
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
 from seedbed.train.launch import launch, placed, publish
