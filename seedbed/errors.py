@@ -36,6 +36,11 @@ def shown(value: Any, most: int = 100) -> str:
         return "a number of thousands of digits"
 
 
+def first_line(error: BaseException) -> str:
+    """What somebody else's error says, as far as its first line; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def choices(found: str, valid: Iterable[str]) -> str:
     """Hint at valid values: `; did you mean 'x'?` when one is near, otherwise all of them, if they are few."""
     valid = [str(name) for name in valid]

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, get_args
 
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, first_line
 
 
 def located(where: str) -> Any:
@@ -54,7 +54,7 @@ class Registry(Mapping[str, type]):
         try:
             kind, base = located(place), located(self.base)
         except Exception as error:  # a package's own modules raise what they like
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise SeedbedError(f"{self.entry(name, place)}: cannot be imported: {reason}") from None
         if not (isinstance(kind, type) and issubclass(kind, base)):
             raise SeedbedError(f"{self.entry(name, place)}: expected a subclass of {self.base.replace(':', '.')}")

@@ -63,7 +63,7 @@ PositiveNumber = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Beta = Annotated[Number, Field(ge=0, lt=1)]
 
-# Of one key: a job gets its spec on a command line, and a list that long is a mistake.
+# Of one key: a longer list is a mistake.
 MOST_NUMBERS = 1000
 Few = Field(min_length=1, max_length=MOST_NUMBERS)
 

@@ -16,7 +16,7 @@ from seedbed.data.archives import damage_reported, decompressed, streams
 from seedbed.data.parquet import parquet_records
 from seedbed.data.records import csv_records, decode, json_records, jsonl_records, numbered_lines, too_large, whole_text
 from seedbed.data.texts import rendered
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, first_line
 
 COMPRESSED = (".gz", ".xz", ".zst")
 FORMATS = {".txt": "text", ".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -153,5 +153,5 @@ def hub_records(source: dict) -> Iterator[dict]:
     try:
         yield from datasets.load_dataset(source["hub"], source["name"], **options)
     except Exception as error:  # its own errors, and those of urllib, pyarrow and fsspec
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SeedbedError(f"hub dataset {source['hub']} (split {source['split']}): {reason}") from None
+        told = f"hub dataset {source['hub']} (split {source['split']}): {first_line(error)}"
+        raise SeedbedError(told) from None

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, first_line
 from seedbed.models import keynorm
 from seedbed.models.families import learned_positions
 
@@ -33,7 +33,7 @@ def check_predictions(model: torch.nn.Module) -> None:
             logits = model(input_ids=ids, use_cache=False).logits
             hidden, other = (model.base_model(input_ids=read, use_cache=False)[0] for read in (ids, changed))
     except Exception as error:  # each modelling file raises its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise SeedbedError(f"model: {what} cannot read {length} tokens: {reason}") from None
     if not torch.equal(logits, seen["scores"]) or getattr(head, "bias", None) is not None:
         raise SeedbedError(f"model: {what} {SCALES}")

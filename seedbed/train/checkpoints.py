@@ -125,11 +125,12 @@ def each_intact(root: Path, report: Callable[[str], None]) -> Iterator[Checkpoin
 
 def report_strangers(root: Path, report: Callable[[str], None]) -> None:
     """Remove checkpoints that a killed process left unfinished, and tell what else below `root` is none of ours."""
+    known = set(checkpoints(root))
     for path in sorted(root.iterdir()) if root.is_dir() else []:
         if UNFINISHED.fullmatch(path.name):
             report(f"{path}: a checkpoint that was not finished; removed")
             remove(path)
-        elif path not in checkpoints(root) and not OWN.fullmatch(path.name):
+        elif path not in known and not OWN.fullmatch(path.name):
             report(f"{path}: not of a training; skipped")
 
 

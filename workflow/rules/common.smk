@@ -3,17 +3,6 @@ from functools import cache
 from tokenize import TokenError
 
 from places import check_results
-from snakemake.exceptions import WorkflowError
-from snakemake.io import contains_wildcard
-
-
-def literal(path):
-    """A path that Snakemake takes as it is written; the workflow ends where it would fill in a wildcard."""
-    with mistakes_reported():
-        if contains_wildcard(path):
-            raise SeedbedError(f"{path}: Snakemake takes what is in braces for a wildcard; expected a path without")
-    return path
-
 
 # A kind of an installed package may be at fault.
 with mistakes_reported():
@@ -21,7 +10,6 @@ with mistakes_reported():
     from seedbed.config.fields import dump
     from seedbed.config.load import check
     from seedbed.data.sources import local_files
-    from seedbed.files import canonical_json, sha256_of, write_text
     from seedbed.imports import sources
     from seedbed.plan import Plan, specs
     from seedbed.plan.check import check_evaluation
@@ -75,36 +63,6 @@ def code_of(*modules):
     """What modules are made of, those that they import included; a missing one ends the workflow with one line."""
     with mistakes_reported():
         return [code(path) for path in sources(*modules)]
-
-
-def spec_file(kind, value):
-    """The path of the file with a spec, which its content names.
-
-    Snakemake evaluates params of jobs that it only plans, too, and once more when a job is about to start, be it here
-    or in the process of a cluster job. Only then there is a scheduler, and the file is written.
-    """
-    text = canonical_json(value)
-    path = Path(RESULTS, "specs", f"{kind}-{sha256_of(value)[:16]}.json")
-    if workflow.scheduler and not (workflow.dryrun or workflow.touch):
-        try:
-            if not (path.is_file() and path.read_bytes() == text.encode()):
-                write_text(path, text)
-        except OSError as error:
-            raise WorkflowError(f"error: {error.filename}: {error.strerror}") from None
-    return str(path)
-
-
-def spec(kind):
-    """A params function: the file with the spec that the wildcard of that name picks.
-
-    A spec is all that a stage reads of the configuration. As a param it makes exactly the stages that read a changed key
-    run again. How a stage is computed comes by resources and threads, which trigger nothing.
-    """
-
-    def of(wildcards):
-        return spec_file(kind, specs.SPECS[kind][1](PLAN, wildcards[kind]))
-
-    return of
 
 
 # Jobs use this interpreter and this source tree, also where the environment is not activated.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seedbed.errors import SeedbedError, shown
+from seedbed.errors import SeedbedError, first_line, shown
 from seedbed.files import sha256_of
 from seedbed.models.foreign import open_regular
 
@@ -58,9 +58,7 @@ def hub_questions(source: dict) -> tuple[dict, dict]:
             name: datasets.load_dataset(source["hub"], name, revision=source["revision"]) for name in sorted(names)
         }
     except Exception as error:  # the hub client raises its own, urllib's and fsspec's
-        raise SeedbedError(
-            f"hub dataset {source['hub']}: {(str(error) or type(error).__name__).splitlines()[0]}"
-        ) from None
+        raise SeedbedError(f"hub dataset {source['hub']}: {first_line(error)}") from None
     for name, data in loaded.items():
         if missing := {"dev", "test"} - set(data):
             raise SeedbedError(f"hub dataset {source['hub']}: {name}: has no split {min(missing)!r}")

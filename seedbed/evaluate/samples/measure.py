@@ -1,6 +1,6 @@
 """Continuations of prompts by every setting of `decoding`, and how much each repeats itself.
 
-A prompt follows the token that begins a text. Record are of the tokens of the continuation alone, end of sequence left
+A prompt follows the token that begins a text. Figures are of the tokens of the continuation alone, end of sequence left
 out: `repetition` is seq-rep-4 (Welleck et al. 2019, arXiv 1908.04319), the share of 4-grams that occurred before, and
 `distinct_n` the unique n-grams for each that there is (Li et al. 2016, arXiv 1510.03055).
 """

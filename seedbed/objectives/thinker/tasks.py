@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from seedbed.data.tokens import mixed
-from seedbed.errors import SeedbedError, choices
+from seedbed.errors import SeedbedError, choices, first_line
 
 SPLITS = ("valid", "test", "train")
 HELD_OUT = 16  # one in so many sequences is for validation, and as many for test
@@ -359,7 +359,7 @@ def function_of(path: Path, name: str) -> Callable:
     try:  # of these very bytes, which have a checksum: importing it would take a .pyc of others
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:  # the user's own code raises what it likes
-        raise SeedbedError(f"{path}: cannot be imported: {reason(error)}") from None
+        raise SeedbedError(f"{path}: cannot be imported: {first_line(error)}") from None
     if not callable(found := getattr(module, name, None)):
         defined = [key for key, value in vars(module).items() if callable(value)]
         raise SeedbedError(f"{path}: has no function {name!r}{choices(name, defined)}")
@@ -373,7 +373,7 @@ def checked(where: str, function: Callable, symbols: int, parameters: dict) -> C
         try:
             y = np.asarray(function(x.copy(), lengths.copy(), **parameters))
         except (Exception, SystemExit) as error:  # the user's own code raises what it likes
-            raise SeedbedError(f"task {where}: {type(error).__name__}: {reason(error)}") from None
+            raise SeedbedError(f"task {where}: {type(error).__name__}: {first_line(error)}") from None
         if y.shape != x.shape or y.dtype.kind not in "iu":
             raise SeedbedError(
                 f"task {where}: returned {y.dtype} {list(y.shape)}, expected whole numbers {list(x.shape)}"
@@ -386,7 +386,3 @@ def checked(where: str, function: Callable, symbols: int, parameters: dict) -> C
         return y
 
     return solve
-
-
-def reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

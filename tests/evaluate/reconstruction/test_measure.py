@@ -1,4 +1,4 @@
-"""Record of exported ICAEs against one sample at a time, read by plain transformers models."""
+"""Figures of exported ICAEs against one sample at a time, read by plain transformers models."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Record of Thinkers against answers to one problem at a time, each with as many steps as are asked for."""
+"""Figures of Thinkers against answers to one problem at a time, each with as many steps as are asked for."""
 
 import csv
 from collections.abc import Callable
