@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seedbed.cli import parser, reporting, spec_of
-from seedbed.data.sources import download
+from seedbed.data.download import download
 
 
 def main() -> None:

@@ -8,16 +8,30 @@ once, and a file of more than a GiB only when its size or its time of change is 
 import hashlib
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from seedbed.errors import SeedbedError, choices
 from seedbed.files import readable
+from seedbed.ranks import rank
 from seedbed.records import Record, read_record, write_record
 
 VERIFY = "SEEDBED_VERIFY"
 HOW_OFTEN = ("changed", "always", "size")
 LARGE = 1 << 30  # bytes from which on the checksum of an unchanged file is remembered between processes
-HASHED: dict[str, tuple[tuple[int, int], str]] = {}  # by path: size and time of change, and the checksum then
+HASHED: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: size, times and inode, and the checksum then
+
+
+def inside(name: str) -> str:
+    """Accept the relative path of a file below its directory."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError("expected a path below its directory")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(inside)]
 
 
 class FileFacts(Record):
@@ -25,10 +39,11 @@ class FileFacts(Record):
     sha256: str
 
 
-class Remembered(FileFacts):
-    """The checksum of a large file, beside it; `changed` is its time of change in nanoseconds."""
+class Remembered(Record):
+    """The checksum of a large file, beside it, with its size, times and number, which nobody else can foresee."""
 
-    changed: int
+    state: list[int]
+    sha256: str
 
 
 def how_often() -> str:
@@ -36,7 +51,7 @@ def how_often() -> str:
     found = os.environ.get(VERIFY, HOW_OFTEN[0])
     if found not in HOW_OFTEN:
         raise SeedbedError(f"{VERIFY}: found {found!r}{choices(found, HOW_OFTEN)}")
-    return found if os.environ.get("RANK", "0") == "0" else "size"
+    return "size" if rank() else found
 
 
 def sha256(path: Path | str) -> str:
@@ -44,7 +59,7 @@ def sha256(path: Path | str) -> str:
     path = Path(path)
     with readable(path):
         now = path.stat()
-        state = now.st_size, now.st_mtime_ns
+        state = now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino
         known = HASHED.get(key := str(path.resolve()))
         if known is None or known[0] != state:
             HASHED[key] = state, remembered(path, *state) or hashed(path)
@@ -61,19 +76,19 @@ def note_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.sha256")
 
 
-def remembered(path: Path, size: int, changed: int) -> str | None:
+def remembered(path: Path, *state: int) -> str | None:
     """The checksum of a large file as it was found last, if the file has not changed since."""
-    if size < LARGE or how_often() == "always":
+    if state[0] < LARGE or how_often() == "always":
         return None
     try:
         found = read_record(note_of(path), Remembered)
     except SeedbedError:
         found = None
-    if found and (found["bytes"], found["changed"]) == (size, changed):
+    if found and found["state"] == list(state):
         return found["sha256"]
     checksum = hashed(path)
     try:
-        write_record(note_of(path), Remembered, {"bytes": size, "changed": changed, "sha256": checksum})
+        write_record(note_of(path), Remembered, {"state": list(state), "sha256": checksum})
     except OSError:  # somebody else's directory
         pass
     return checksum
@@ -89,10 +104,20 @@ def weight_checksums(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
+def model_checksums(folder: Path) -> dict[str, str]:
+    """Checksums of the weights and the config of a model's directory, by file: what it computes depends on both."""
+    return weight_checksums(folder) | {path.name: sha256(path) for path in folder.glob("config.json")}
+
+
 def described_files(folder: Path) -> dict[str, FileFacts]:
     """Every file below a directory by its relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {str(path.relative_to(folder)): described(path) for path in files}
+    return {name: described(folder / name) for name in sorted(described_names(folder))}
+
+
+def described_names(folder: Path) -> set[str]:
+    """The relative paths of the files below a directory; hidden ones are nobody's."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)) for path in files}
 
 
 def mismatch(path: Path, facts: FileFacts) -> str | None:

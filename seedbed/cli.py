@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from seedbed.errors import SeedbedError, choices, shown
-from seedbed.files import read_json
+from seedbed.files import read_json, sha256_of
+from seedbed.ranks import rank
 
 
 def parser(description: str, kind: str | None = None) -> argparse.ArgumentParser:
@@ -48,7 +50,7 @@ def named_path(text: str) -> tuple[str, Path]:
 def spec_of(args: argparse.Namespace, kind: str) -> dict:
     """The spec that the arguments give, for example of `--run tiny`."""
     if args.spec:
-        return read_spec(args.spec, dict)
+        return Spec(args.spec, read_spec(args.spec, dict))
     # Only people come this way; the workflow has checked its configuration already.
     from seedbed.config.load import load
     from seedbed.plan import Plan
@@ -60,12 +62,29 @@ def spec_of(args: argparse.Namespace, kind: str) -> dict:
     return spec(plan, args.name)
 
 
+class Spec(dict):
+    """A spec from a file; a key that it lacks is the mistake of who wrote it."""
+
+    def __init__(self, path: Path, keys: dict) -> None:
+        super().__init__(keys)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise SeedbedError(f"{self.path}: lacks the key {key!r}{choices(key, self)}")
+
+    def __reduce__(self) -> tuple:
+        return Spec, (self.path, dict(self))
+
+
 def read_spec(path: Path, kind: type) -> Any:
     """The JSON in a file, a mapping or a list; raises SeedbedError where it is missing, no JSON or of another kind."""
     found = read_json(path)
     if not isinstance(found, kind):
         expected = {dict: "mapping", list: "list"}[kind]
         raise SeedbedError(f"{path}: found {shown(found)}, expected a {expected} as JSON")
+    named = re.fullmatch(r"[a-z_]+-([0-9a-f]{16})", path.stem)  # by its content, as the workflow does
+    if named and named[1] != (checksum := sha256_of(found)[:16]):
+        raise SeedbedError(f"{path}: damaged: found sha256 {checksum}, expected {named[1]}; delete it and rerun")
     return found
 
 
@@ -79,8 +98,8 @@ class Reporter:
 
     def __init__(self, log: Path | None) -> None:
         self.log = log
-        self.rank = int(os.environ.get("RANK", 0))
-        if log and "RANK" not in os.environ:
+        self.rank = rank()
+        if log and "TORCHELASTIC_RUN_ID" not in os.environ:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text("", encoding="utf-8")
 
@@ -108,6 +127,9 @@ def reporting(log: Path | None) -> Iterator[Reporter]:
 
     Its standard input is empty from here on, and so is that of the processes it starts: nothing waits for an answer.
     """
+    if log and log.is_dir():
+        print(f"error: {log}: is a directory; expected a file for the log", file=sys.stderr)
+        raise SystemExit(1)
     report = Reporter(log)
     close_input()
     try:

@@ -20,22 +20,27 @@ if TYPE_CHECKING:  # slow to load, and most of what reads files does without
 
 
 @contextmanager
-def replacing(target: Path | str) -> Iterator[Path]:
+def replacing(target: Path | str, ours: str | None = None) -> Iterator[Path]:
     """Yield a path beside `target` to write a file or a directory to; it becomes `target` if the block succeeds.
 
-    A failure inside the block leaves `target` unchanged and removes the partial output. One of the operating system,
-    such as a full disk, is an OSError that names `target`.
+    A directory is replaced by another one as a whole; `ours` is what names in it may match where a person may have
+    named it, so that nothing else is lost. A failure inside the block leaves `target` unchanged and removes the partial
+    output. One of the operating system, such as a full disk, is an OSError that names `target`.
     """
     target = Path(target)
+    check_replaceable(target, ours)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.partial")
     for stale in target.parent.glob(f".{glob.escape(target.name)}.{socket.gethostname()}-*.partial"):
-        if not alive(int(stale.name.removesuffix(".partial").rpartition("-")[2])):
+        number = stale.name.removesuffix(".partial").rpartition("-")[2]
+        if number.isdecimal() and not alive(int(number)):
             remove(stale)
     try:
         yield partial
         flush(partial)
         if target.is_dir():
+            if not partial.is_dir():
+                raise SeedbedError(f"{target}: is a directory; expected a file, or none yet")
             remove(target)
         partial.replace(target)
     except Exception as error:
@@ -44,6 +49,17 @@ def replacing(target: Path | str) -> Iterator[Path]:
         raise
     finally:
         remove(partial)
+
+
+def check_replaceable(target: Path, ours: str | None) -> None:
+    """Raise SeedbedError where a directory holds the working directory, or what is not of a stage's."""
+    if not target.is_dir():
+        return
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise SeedbedError(f"{target}: holds the working directory; expected a directory of its own")
+    strangers = [path.name for path in target.iterdir() if ours and not re.fullmatch(rf"\..*|{ours}", path.name)]
+    if strangers:
+        raise SeedbedError(f"{target}: holds {min(strangers)}, which would be lost; expected a directory of its own")
 
 
 def named(target: Path, error: Exception) -> OSError | None:
@@ -134,10 +150,15 @@ def readable(path: Path | str) -> Iterator[None]:
         raise SeedbedError(f"{path}: {error.strerror or error}") from None
 
 
+def no_constant(name: str) -> None:
+    """Refuse NaN and infinities, which Python reads and JSON does not have."""
+    raise ValueError(f"found {name}")
+
+
 def read_json(path: Path | str) -> Any:
     try:
         with readable(path):
-            return json.loads(Path(path).read_text(encoding="utf-8"))
+            return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=no_constant)
     except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, a number of thousands of digits
         raise SeedbedError(f"{path}: not valid JSON ({error})") from None
 
@@ -148,7 +169,7 @@ def read_jsonl(path: Path | str) -> list[dict]:
     try:
         with readable(path), Path(path).open(encoding="utf-8") as lines:
             for line in lines:
-                found.append(json.loads(line))
+                found.append(json.loads(line, parse_constant=no_constant))
     except (ValueError, RecursionError) as error:
         raise SeedbedError(f"{path}: line {len(found) + 1}: not valid JSON ({error})") from None
     return found

@@ -70,10 +70,13 @@ def installed(package: str) -> str:
 
 @cache
 def git_revision() -> str | None:
-    """Commit of the source tree of this library, with `+changes` if it differs; None outside of git."""
-    folder = Path(__file__).parent
+    """Commit of the source tree of this library, with `+changes` if it differs; None where git does not track it."""
+    file = Path(__file__)
+    tracked = ["git", "ls-files", "--error-unmatch", file.name]  # a repository around an environment is another's
+    described = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
     try:
-        described = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
-        return subprocess.run(described, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        for command in (tracked, described):
+            done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

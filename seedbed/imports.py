@@ -74,6 +74,8 @@ def imported(module: str) -> frozenset[str]:
         return frozenset(names(ast.parse(path.read_text(encoding="utf-8")), package))
     except SyntaxError as error:
         raise SeedbedError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # not UTF-8, or a null byte
+        raise SeedbedError(f"{path}: {error}") from None
 
 
 def names(node: ast.AST, package: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict
 
-from seedbed.checksums import FileFacts, verify, verify_files
+from seedbed.checksums import FileFacts, Inside, described_names, mismatch, verify, verify_files
 from seedbed.errors import SeedbedError
 from seedbed.files import read_jsonl
 from seedbed.records import Record, checked, read_record
@@ -77,7 +77,7 @@ class Manifest(Record):
     watch: Watch
     plateau: dict[str, float | int | None]
     interval: Interval
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 class Costs(Record):
@@ -120,7 +120,7 @@ class Provenance(Record):
     git: str | None
     software: dict[str, str | None]
     machine: dict[str, Any]
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 class Adopted(Record):
@@ -128,7 +128,7 @@ class Adopted(Record):
 
     source: str
     revision: str | None
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 def with_unit(kind: type) -> Any:
@@ -181,9 +181,14 @@ def files_of(run: Path) -> dict[str, FileFacts]:
     return files
 
 
-def verify_run(run: Path) -> None:
-    """Raise SeedbedError where a file of a run is not what it was trained to be."""
-    verify_files(run, files_of(run), run / RUN)
+def damage(run: Path) -> str | None:
+    """What is wrong with the files that a run left, if anything is."""
+    try:
+        files = files_of(run)
+    except SeedbedError as error:
+        return str(error).removeprefix(f"{run}/")
+    found = ((name, mismatch(run / name, facts)) for name, facts in files.items())
+    return next((f"{name}: {problem}" for name, problem in found if problem), None)
 
 
 def model_files(folder: Path) -> dict[str, FileFacts]:
@@ -197,6 +202,12 @@ def model_files(folder: Path) -> dict[str, FileFacts]:
 
 
 def verify_model(folder: Path) -> None:
-    """Raise SeedbedError where a file of a run's or an adopted model is not what it was; others are not known."""
+    """Raise SeedbedError where a file of a run's or an adopted model is not what it was; others are not known.
+
+    Nor may there be further ones, which transformers would read.
+    """
     again = folder if (folder / ADOPTED).exists() else folder.parent / RUN
-    verify_files(folder, model_files(folder), again)
+    if files := model_files(folder):
+        verify_files(folder, files, again)
+        if strangers := sorted(described_names(folder) - files.keys() - {ADOPTED}):
+            raise SeedbedError(f"{folder / strangers[0]}: is not of the model as it was made; `rm` it, and rerun")

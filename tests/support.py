@@ -63,14 +63,19 @@ def leave_run(run: Path, lines: list[dict], spec: dict, **changes: object) -> Pa
 def change_metrics(run: Path, lines: list[dict]) -> None:
     """Let a finished run have other lines of metrics."""
     write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    (run / "run.json").unlink(missing_ok=True)
-    write_record(run / "run.json", Provenance, PROVENANCE | {"spec": {}, "files": described_files(run)})
+    describe_again(run)
 
 
 def change_summary(run: Path, **changes: object) -> None:
-    """Let a finished run have other values in its summary."""
+    """Let a finished run have another summary."""
     change(run / "summary.json", **changes)
-    change(run / "run.json", files=without(described_files(run), "run.json"))
+    describe_again(run)
+
+
+def describe_again(run: Path) -> None:
+    """Let a finished run's run.json be of the files as they are now."""
+    (run / "run.json").unlink()
+    write_record(run / "run.json", Provenance, PROVENANCE | {"spec": {"s": 1}, "files": described_files(run)})
 
 
 def contents(path: Path) -> dict:
@@ -100,6 +105,13 @@ def corpus_of(folder: Path, splits: dict[str, list[list[str]]]) -> Path:
         stats["splits"][split] = counts | {"shards": shards}
     write_record(folder / STATS, CorpusStats, stats)
     return folder
+
+
+def spec_file(folder: Path, spec: dict) -> str:
+    """A spec as the workflow gives it to a script."""
+    path = folder / "spec.json"
+    path.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
+    return str(path)
 
 
 def default_config() -> dict:

@@ -8,7 +8,10 @@ import pytest
 from seedbed import checksums
 from seedbed.checksums import described, described_files, how_often, note_of, sha256, verify, verify_files
 from seedbed.config.fields import without
+from seedbed.data.formats import ShardEntry
 from seedbed.errors import SeedbedError
+from seedbed.records import checked
+from seedbed.runs import Adopted
 
 
 @pytest.fixture
@@ -101,7 +104,9 @@ def test_sizes_alone_are_compared_where_that_is_asked(
 
 def test_of_several_ranks_the_first_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEEDBED_VERIFY", raising=False)
+    monkeypatch.setenv("RANK", "1")  # of anything
     assert how_often() == "changed"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     for rank, found in (("0", "changed"), ("1", "size")):
         monkeypatch.setenv("RANK", rank)
         assert how_often() == found
@@ -145,3 +150,13 @@ def test_what_is_no_file_has_no_checksum(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(SeedbedError, match=f"{path}: found no regular file"):
             sha256(path)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b"])
+def test_names_of_files_stay_below_their_directory(tmp_path: Path, name: str) -> None:
+    for kind, value in (
+        (ShardEntry, {"file": name, "bytes": 0, "sha256": ""}),
+        (Adopted, {"source": "x", "revision": None, "files": {name: {"bytes": 0, "sha256": ""}}}),
+    ):
+        with pytest.raises(SeedbedError, match="expected a path below its directory"):
+            checked(kind, value, tmp_path)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support import ROOT
+from support import ROOT, spec_file
 
 
 def typed(command: list[str], keys: bytes) -> tuple[int, str]:
@@ -57,7 +57,7 @@ def test_no_answer_runs_the_code_of_a_tokenizer(tokenizer: Path, tmp_path: Path)
     own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": [None, "own.OwnTokenizer"]}}
     (source / "tokenizer_config.json").write_text(json.dumps(own))
     (source / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nOwnTokenizer = None\n")
-    spec = json.dumps({"from": str(source), "revision": None, "eos_token": None})
+    spec = spec_file(tmp_path, {"from": str(source), "revision": None, "eos_token": None})
     command = [sys.executable, "scripts/build_tokenizer.py", "--tokenizer", "own", "--spec", spec]
     status, out = typed([*command, "--out", str(tmp_path / "out")], b"y\n")
     assert status == 1
@@ -66,3 +66,16 @@ def test_no_answer_runs_the_code_of_a_tokenizer(tokenizer: Path, tmp_path: Path)
     assert line.startswith(f"error: tokenizer {source}: {told}")
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_key_that_a_spec_lacks_is_one_line(tmp_path: Path) -> None:
+    spec = spec_file(tmp_path, {"sourc": {}})
+    command = [sys.executable, "scripts/build_corpus.py", "--corpus", "c", "--spec", spec, "--out", f"{tmp_path}/out"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"error: {spec}: lacks the key 'source'; did you mean 'sourc'?\n")
+
+
+def test_a_log_that_is_a_directory_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/build_corpus.py", "--corpus", "news", "--out", "x", "--log", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}: is a directory; expected a file for the log\n")

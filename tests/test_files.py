@@ -109,3 +109,43 @@ def test_what_is_no_file_is_told(tmp_path: Path, read: Callable, make: Callable,
 def test_a_mistake_found_while_writing_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(SeedbedError, match="b: no tokenizer"), replacing(tmp_path / "a"):
         raise SeedbedError("b: no tokenizer (Is a directory (os error 21))")
+
+
+def test_a_directory_with_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "corpus"
+    target.mkdir()
+    (target / "thesis.txt").write_text("years of work")
+    with pytest.raises(SeedbedError, match="corpus: holds thesis.txt, which would be lost"):
+        with replacing(target, r"shards|index\.json") as partial:
+            partial.mkdir()
+    assert (target / "thesis.txt").read_text() == "years of work"
+    (target / "thesis.txt").rename(target / "index.json")
+    (target / ".snakemake_timestamp").touch()
+    with replacing(target, r"shards|index\.json") as partial:
+        partial.mkdir()
+    assert list(target.iterdir()) == []
+
+
+def test_a_directory_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(SeedbedError, match="kept: is a directory; expected a file"):
+        write_json(tmp_path / "kept", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("name", [".", "..", ""])
+def test_the_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "a").touch()
+    monkeypatch.chdir(tmp_path / "project")
+    with pytest.raises(SeedbedError, match="holds the working directory"):
+        with replacing(name) as partial:
+            partial.mkdir()
+    assert (tmp_path / "project" / "a").exists()
+
+
+def test_a_stranger_among_partial_files_is_left(tmp_path: Path) -> None:
+    stranger = tmp_path / f".a.json.{socket.gethostname()}-abc.partial"
+    stranger.touch()
+    write_json(tmp_path / "a.json", 1)
+    assert stranger.exists()

@@ -88,13 +88,13 @@ def test_an_empty_split_is_told_with_its_key_and_share(text_file: Path, tmp_path
     [
         (
             ["scripts/pretrain.py", "--run", "tiny"],
-            "input 'tokens' is missing; found none, expected --input",
+            "input 'tokenizer' is missing; found none, expected --input",
         ),
         (["scripts/pretrain.py", "--run", "tiny", "--input", "tokens=absent"], "absent: no such file or directory"),
         (["scripts/build_tokenizer.py", "--tokenizer", "news-4k"], "tokenizer: found no corpus to train it on"),
         (["scripts/build_corpus.py", "--corpus", "news", "--spec", "absent"], "absent: no such file"),
         (["scripts/build_corpus.py", "--corpus", "news", "--spec", "x" * 5000], "xxxxx"),
-        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "scripts"], "scripts: Is a directory"),
+        (["scripts/build_corpus.py", "--corpus", "news", "--spec", "scripts"], "scripts: found no regular file"),
         (["scripts/build_corpus.py", "--corpus", "news", "--spec", "LICENSE"], "LICENSE: not valid JSON"),
         (
             ["scripts/render_milestones.py", "--results", ".", "--specs", "tests/train/golden.json"],

@@ -33,18 +33,18 @@ class EvaluationPlot(Strict):
 Plot = Annotated[LossPlot | EvaluationPlot, Field(discriminator="kind")]
 
 
-# Values to vary: plain ones, or any by label.
-Values = Annotated[
-    Annotated[list[Any], Tag("<list>")] | Annotated[dict[Name, Any], Tag("<labels>")],
-    Discriminator(lambda values: "<labels>" if isinstance(values, dict) else "<list>"),
-]
-
-
 def no_number(value: Any) -> Any:
     """Reject what pydantic would take for seconds since 1970."""
     if isinstance(value, int | float):
         raise ValueError("expected a date, such as 2026-01-31")
     return value
+
+
+# Values to vary: plain ones, or any by label.
+Values = Annotated[
+    Annotated[list[Any], Tag("<list>")] | Annotated[dict[Name, Any], Tag("<labels>")],
+    Discriminator(lambda values: "<labels>" if isinstance(values, dict) else "<list>"),
+]
 
 
 class Study(Strict):

@@ -14,7 +14,7 @@ import numpy as np
 from seedbed.data.corpus import SPLITS, Shard, read_documents, shards
 from seedbed.data.formats import INDEX, Index, TokenShard
 from seedbed.data.tokenizer import load_for_encoding
-from seedbed.data.tokens import BLOCK, TokenSplit, encoded, header, mixed, permuted, run_jobs, write_shard
+from seedbed.data.tokens import BLOCK, OURS, TokenSplit, encoded, header, mixed, permuted, run_jobs, write_shard
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing
 from seedbed.records import write_record
@@ -37,7 +37,7 @@ def build_contexts(spec: dict, corpus: Path | None, tokenizer: Path, target: Pat
     if corpus is None and "control" not in spec:
         raise SeedbedError("contexts: found neither a corpus nor a control; expected the directory of a built corpus")
     index = header(tokenizer)
-    with replacing(target) as partial:
+    with replacing(target, OURS) as partial:
         (partial / "shards").mkdir(parents=True)
         if "control" in spec:
             index |= write_control(spec, tokenizer, partial / "shards", index)

@@ -56,7 +56,7 @@ def build_corpus(
     counts = Counter()
     shares = {name: 0 if isinstance(share, dict) else share for name, share in spec["split"].items()}
     cleaned = clean(with_origin(texts, published or {}), spec, counts)
-    with replacing(target) as partial:
+    with replacing(target, r"documents|shuffle|stats\.json") as partial:
         partial.mkdir(parents=True)
         with ShardWriters(partial / "documents", spec["shards"]) as shards:
             for origin, text in shuffle(cleaned, partial / "shuffle", spec["seed"], spec["deduplicate"], counts):
@@ -303,7 +303,15 @@ def read_documents(shard: Shard, what: str | None = None) -> Iterator[str]:
     alone = what is not None and parent_process() is None
     size = {"total": shard.facts["bytes"], "unit": "B", "unit_scale": True}
     with path.open("rb") as lines, progress(what=what, **size) if alone else nullcontext() as bar:
-        for line in lines:
-            yield json.loads(line)["text"]
+        for number, line in enumerate(lines, start=1):
+            yield text_of(line, f"{path}: line {number}")
             if bar is not None:
                 bar.update(len(line))
+
+
+def text_of(line: bytes, where: str) -> str:
+    """The text of a line of a shard, which may be damaged where sizes alone are verified."""
+    try:
+        return json.loads(line)["text"]
+    except (ValueError, TypeError, LookupError):
+        raise SeedbedError(f"{where}: damaged; expected an object with a text") from None

@@ -2,14 +2,14 @@
 
 from typing import Literal, NotRequired
 
-from seedbed.checksums import FileFacts
+from seedbed.checksums import FileFacts, Inside
 from seedbed.records import Record
 
 STATS, INDEX = "stats.json", "index.json"
 
 
 class ShardEntry(FileFacts):
-    file: str
+    file: Inside
 
 
 class SplitStats(Record):
@@ -45,7 +45,7 @@ class TokenizerStats(Record):
     vocab_size: int
     eos_id: int
     valid: NotRequired[Compression]
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 class TokenShard(ShardEntry):

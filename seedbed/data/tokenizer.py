@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from seedbed.checksums import described_files, verify_files
 from seedbed.data.corpus import Shard, read_documents, shards
@@ -13,8 +13,8 @@ from seedbed.data.formats import STATS, Compression, TokenizerStats
 from seedbed.errors import SeedbedError
 from seedbed.files import read_json, replacing, write_json
 from seedbed.iterate import batched
-from seedbed.models.external import TOKENIZER_FILES, collect, load_tokenizer
-from seedbed.models.foreign import check_tokenizer
+from seedbed.models.external import collect, load_tokenizer
+from seedbed.models.foreign import TOKENIZER_FILES, check_tokenizer, panics_raised, reason
 from seedbed.records import read_record, write_record
 
 MOST_TOKENS = 2**24  # ids of a tokenizer from elsewhere: each has a row in a model's embeddings
@@ -105,10 +105,9 @@ def load_for_encoding(folder: Path) -> tuple[Tokenizer, int]:
     if not path.exists():
         raise SeedbedError(f"{path}: no such file")
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except BaseException as error:  # panics of Rust are no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
+        with panics_raised():
+            tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # plain ones
         raise SeedbedError(f"{path}: no tokenizer ({error})") from None
     tokenizer.encode_special_tokens = True
     tokenizer.no_padding()
@@ -138,11 +137,23 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> Compression:
-    """Bytes and characters per token, and how many texts are not exactly restored by decoding."""
+def encodings(tokenizer: Tokenizer, texts: list[str], called: str) -> list[Encoding]:
+    """The texts as tokens, none of them special; raises SeedbedError that begins with `called` where it fails."""
+    try:
+        with panics_raised():  # at a pattern that takes too long, for one
+            return tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    except Exception as error:  # plain ones
+        raise SeedbedError(f"{called}: a text cannot be encoded: {reason(error)}") from None
+
+
+def compression(tokenizer: Tokenizer, texts: Iterable[str], called: str) -> Compression:
+    """Bytes and characters per token, and how many texts are not exactly restored by decoding.
+
+    `called` is how messages begin.
+    """
     tokens = characters = size = lossy = 0
     for batch in batched(texts, 256):
-        for text, encoding in zip(batch, tokenizer.encode_batch_fast(batch, add_special_tokens=False), strict=True):
+        for text, encoding in zip(batch, encodings(tokenizer, batch, called), strict=True):
             tokens += len(encoding.ids)
             characters += len(text)
             size += len(text.encode())
@@ -163,7 +174,7 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> TokenizerS
     """
     if corpus is None and "from" not in spec:
         raise SeedbedError("tokenizer: found no corpus to train it on; expected --corpus with a built one")
-    with replacing(target) as folder:
+    with replacing(target, r".*\.(json|jinja|model)|(vocab|merges)\.txt") as folder:
         stats = {}
         if "from" in spec:
             save_external(spec, folder)
@@ -175,7 +186,7 @@ def build_tokenizer(spec: dict, corpus: Path | None, target: Path) -> TokenizerS
         stats |= {"vocab_size": vocabulary_size(tokenizer), "eos_id": eos}
         if corpus:
             valid = (text for shard in shards(corpus, "valid") for text in read_documents(shard))
-            stats["valid"] = compression(tokenizer, valid)
+            stats["valid"] = compression(tokenizer, valid, f"tokenizer {spec.get('from', target)}")
         stats["files"] = described_files(folder)
         write_record(folder / STATS, TokenizerStats, stats)
     return stats

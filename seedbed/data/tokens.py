@@ -19,7 +19,7 @@ import numpy as np
 from seedbed.checksums import described, verify
 from seedbed.data.corpus import SPLITS, Shard, corpus_stats, read_documents, shards
 from seedbed.data.formats import INDEX, Index, TokenShard
-from seedbed.data.tokenizer import load_for_encoding, vocabulary_size
+from seedbed.data.tokenizer import encodings, load_for_encoding, vocabulary_size
 from seedbed.errors import SeedbedError, choices
 from seedbed.files import replacing
 from seedbed.iterate import batched
@@ -27,6 +27,7 @@ from seedbed.progress import progress
 from seedbed.records import read_record, write_record
 
 MEASURES = ("documents", "characters", "bytes", "words", "published_words")  # of a corpus, copied to the index
+OURS = r"shards|index\.json"  # in a directory of tokens
 BLOCK = 1 << 20  # tokens of a split scanned at once
 BATCH = 256  # documents encoded at once: enough for the tokenizer's own threads, small compared to a shard
 
@@ -40,7 +41,7 @@ def build_tokens(corpus: Path, tokenizer: Path, target: Path, processes: int = 1
     """
     index = {**header(tokenizer), "splits": {}}
     stats = corpus_stats(corpus)
-    with replacing(target) as partial:
+    with replacing(target, OURS) as partial:
         (partial / "shards").mkdir(parents=True)
         jobs = [(split, shard) for split in SPLITS for shard in shards(corpus, split)]
         folder, dtype = partial / "shards", index["dtype"]
@@ -82,7 +83,7 @@ def encoded(texts: Iterable[str], tokenizer: Path) -> Iterator[list[int]]:
     encoder, eos = load_for_encoding(tokenizer)
     for batch in batched(texts, BATCH):
         ids = []
-        for encoding in encoder.encode_batch_fast(batch, add_special_tokens=False):
+        for encoding in encodings(encoder, batch, str(tokenizer)):
             ids += encoding.ids
             ids.append(eos)
         yield ids

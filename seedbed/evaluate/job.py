@@ -11,7 +11,7 @@ from seedbed.evaluate.figures import write_measured
 from seedbed.files import replacing
 from seedbed.objectives import OBJECTIVES
 from seedbed.registry import located
-from seedbed.runs import MODEL, RUN, provenance, verify_model
+from seedbed.runs import MODEL, provenance, verify_model
 
 
 def evaluate(
@@ -41,8 +41,11 @@ def subject_of(spec: dict, run: Path | None, model: Path | None, tokens: Path | 
     Raises SeedbedError where it is not for what the run leaves, and where that is damaged.
     """
     wanted = EVALUATIONS[spec["kind"]].subject
-    if run and (run / RUN).exists():
-        found = OBJECTIVES[provenance(run)["spec"]["objective"]].subject
+    if run:
+        objective = provenance(run)["spec"].get("objective")
+        if objective not in OBJECTIVES:
+            raise SeedbedError(f"{run}: no objective is called {objective!r}{choices(objective, OBJECTIVES)}")
+        found = OBJECTIVES[objective].subject
         if found != wanted:
             raise SeedbedError(f"{run}: is of kind {found!r}; {spec['kind']} measures models of kind {wanted!r}")
     verify_model(run / MODEL if run else model)

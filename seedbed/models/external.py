@@ -7,13 +7,9 @@ from pathlib import Path
 from seedbed.checksums import described_files
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing
-from seedbed.models.foreign import check_directory, check_weights, reason, take
+from seedbed.models.foreign import WANTED, check_directory, check_weights, is_directory, panics_raised, reason, take
 from seedbed.records import write_record
 from seedbed.runs import ADOPTED, Adopted
-
-# No pickles, and no code.
-TOKENIZER_FILES = ["*.json", "*.model", "*.txt"]
-WANTED = [*TOKENIZER_FILES, "*.safetensors"]  # configs, tokenizers and weights
 
 
 def adopt_model(spec: dict, target: Path) -> None:
@@ -23,7 +19,7 @@ def adopt_model(spec: dict, target: Path) -> None:
     safetensors, or is no causal language model.
     """
     source = spec["from"]
-    with replacing(target) as folder:
+    with replacing(target, r".*\.(json|jinja|model|safetensors|txt)") as folder:
         collect(f"model {source}", source, spec["revision"], WANTED, folder)
         check_model(source, folder)
         adopted = {"source": source, "revision": spec["revision"], "files": described_files(folder)}
@@ -35,7 +31,7 @@ def collect(called: str, source: str, revision: str | None, patterns: list[str],
 
     `called` is how messages begin. Raises SeedbedError where there are none to be had, or where they are no files.
     """
-    if Path(source).is_dir():
+    if is_directory(source):
         take(Path(source), folder, patterns, called)
     else:
         download_files(called, source, revision, patterns, folder)
@@ -80,10 +76,9 @@ def load_tokenizer(called: str, source: str, folder: Path):
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except BaseException as error:  # transformers and the converters raise their own; panics of Rust are no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
+        with panics_raised():
+            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers and the converters raise their own
         raise SeedbedError(f"{called}: {files_at_fault(folder)}{reason(error, folder, source)}") from None
 
 
@@ -93,10 +88,9 @@ def files_at_fault(folder: Path) -> str:
 
     try:
         if (folder / "tokenizer.json").exists():
-            Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
+            with panics_raised():
+                Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:
         return "tokenizer.json: "
     others = [name for name in ("config.json", "tokenizer_config.json") if (folder / name).exists()]
     return f"{' or '.join(others)}: " if others else ""

@@ -10,11 +10,15 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from seedbed.errors import SeedbedError, shown
 
+# No pickles, and no code.
+TOKENIZER_FILES = ["*.json", "*.model", "*.txt"]
+WANTED = [*TOKENIZER_FILES, "*.safetensors"]  # configs, tokenizers and weights
 MIB = 2**20
 MOST_JSON, MOST_INDEX, MOST_VOCABULARY = 16 * MIB, 64 * MIB, 1024 * MIB
 # Of which each key is a token: read by tokenizers alone.
@@ -27,6 +31,10 @@ PLAIN = {"eager", "sdpa", "grouped_mm", "batched_mm"}  # those of torch; any oth
 CODE = {"custom_generate", "kernel_config", "trust_remote_code", "use_kernels"}
 QUANTIZED = {"compression_config", "quantization_config"}
 FILES = {"configuration_files", "fast_tokenizer_files", "gguf_file", "merges", "vocab"}
+# Arguments for libraries of tokenizers, which open what else they name.
+LIBRARIES = {"jumanpp_kwargs", "mecab_kwargs", "sp_model_kwargs", "sudachi_kwargs"}
+KNOWN = {"mecab_dic": {"ipadic", "unidic", "unidic_lite"}, "sudachi_dict_type": {"small", "core", "full"}}
+KNOWN |= {"sudachi_split_mode": {"A", "B", "C"}}
 TOKENIZER = re.compile(r"(?!Auto|Rag)\w*(Tokenizer|TokenizerFast|Backend)")  # those two load further directories
 FLOATS = {"F64", "F32", "F16", "BF16"}
 # Sizes as config classes call them, and far more than any model has: modules are made before weights are read.
@@ -47,6 +55,8 @@ def check_directory(folder: Path, called: str = "") -> None:
     called = called or str(folder)
     if (folder / ADAPTER).exists():
         raise SeedbedError(f"{called}: {ADAPTER}: it is an adapter of another model; expected a whole model")
+    for path in sorted(path for pattern in WANTED for path in folder.glob(pattern)):
+        open_regular(path, f"{called}: {path.name}").close()
     for path in sorted(folder.glob("*.json")):
         where = f"{called}: {path.name}"
         if path.name in OBJECTS or path.name.startswith("config."):
@@ -84,6 +94,8 @@ def check_weights(folder: Path, called: str = "") -> None:
 
     called = called or str(folder)
     single = folder / WEIGHTS
+    if not single.exists() and not (folder / INDEX).exists() and (other := sorted(folder.glob("*.safetensors"))):
+        raise SeedbedError(f"{called}: found {shown(other[0].name)}; expected {WEIGHTS}, or {INDEX} that names it")
     for path in [single] if single.exists() else shards(folder, called):
         where = f"{called}: {path.name}"
         open_regular(path, where).close()
@@ -143,6 +155,10 @@ def refusal(key: str, value: Any) -> str | None:
     if key in FILES and (isinstance(value, str) or key.endswith("_files")):
         other = [name for name in texts(value) if not is_plain(name)]
         return f"{key} names {shown(other[0])}; expected a file beside it" if other else None
+    if key in LIBRARIES:
+        named = ((name, text) for name, of in keys_of(value) for text in texts(of) if text not in KNOWN.get(name, ()))
+        if (other := next(named, None)) is not None:
+            return f"{key}: {other[0]} names {shown(other[1])}, which may be a file elsewhere; expected no such key"
     if key == "transformers_weights":  # in place of the usual names
         return f"{key} names {shown(value)}; expected {WEIGHTS} or {INDEX}, and no such key"
     if key == "tokenizer_class" and not (isinstance(value, str) and TOKENIZER.fullmatch(value)):
@@ -178,6 +194,17 @@ def is_plain(name: Any) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not re.search(r"[/\\\0]", name)
 
 
+@contextmanager
+def panics_raised() -> Iterator[None]:
+    """Raise panics of Rust, as tokenizers have, as RuntimeError; they are no Exception."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeError(str(error)) from None
+
+
 def reason(error: Exception, folder: Path | None = None, source: str = "") -> str:
     """What somebody else's error says, in a line; of the source, where `folder` has its files for now."""
     if isinstance(error, KeyError):  # a name that none of its tables has
@@ -188,6 +215,14 @@ def reason(error: Exception, folder: Path | None = None, source: str = "") -> st
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
+
+
+def is_directory(source: str) -> bool:
+    """Whether a source is a directory; an id of the hub may be longer than names of files."""
+    try:
+        return Path(source).is_dir()
+    except OSError:
+        return False
 
 
 def take(source: Path, folder: Path, patterns: list[str], called: str) -> None:

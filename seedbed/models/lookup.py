@@ -101,7 +101,7 @@ def measured(models: list[dict]) -> list[dict]:
         "CUDA_VISIBLE_DEVICES": "",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "seedbed.models.measure"],
+        [sys.executable, "-P", "-m", "seedbed.models.measure"],
         input=json.dumps(models),
         env=environment,
         capture_output=True,

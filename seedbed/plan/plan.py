@@ -12,7 +12,7 @@ from seedbed.data.config import ExternalTokenizer, Tokenizer
 from seedbed.data.formats import STATS, TokenizerStats
 from seedbed.models.config import ExternalModel
 from seedbed.models.facts import Facts, Misfit
-from seedbed.models.foreign import read_config
+from seedbed.models.foreign import is_directory, read_config
 from seedbed.models.lookup import facts_of
 from seedbed.plan.check import check_plan
 from seedbed.plan.expand import Variant, expand
@@ -112,7 +112,7 @@ class Plan:
         """Facts of an external model; None where it is on the hub and not fetched yet, or is none for `fetch_model`."""
         places = (Path(self.config.results) / "models" / model, Path(self.external[model].from_))
         for place in places:
-            if (place / "config.json").is_file():
+            if is_directory(str(place)) and (place / "config.json").is_file():
                 try:
                     return facts_of({"config": read_config(place)})
                 except Misfit:

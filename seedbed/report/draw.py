@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from seedbed.checksums import FileFacts, described_files, verify
+from seedbed.checksums import FileFacts, Inside, described_files, verify
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing, write_text
 from seedbed.records import Record, read_record, write_record
@@ -32,6 +32,7 @@ STYLE = {
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # a label may have dollar signs
     "axes.grid": True,
     "grid.alpha": 0.2,
     **{
@@ -44,12 +45,12 @@ STYLE = {
 class Plots(Record):
     """plots.json beside the plots of a study: the files that were drawn."""
 
-    files: dict[str, FileFacts]
+    files: dict[Inside, FileFacts]
 
 
 def write_plots(study: StudyResults, target: Path) -> None:
     """Write a directory with an SVG of each entry of `plots`."""
-    with replacing(target) as folder:
+    with replacing(target, r".*\.svg|plots\.json") as folder:
         folder.mkdir()
         for plot in study.spec["plots"]:
             write_svg(draw(study, plot), folder / f"{plot_name(plot)}.svg")

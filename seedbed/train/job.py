@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from seedbed.checksums import sha256, weight_checksums
+from seedbed.checksums import model_checksums, sha256, weight_checksums
 from seedbed.config.run import Run, Unit
 from seedbed.errors import SeedbedError
 from seedbed.files import sha256_of
 from seedbed.objectives import OBJECTIVES
-from seedbed.runs import verify_model
+from seedbed.runs import ADOPTED, verify_model
 from seedbed.train.execution import Execution
 from seedbed.train.schedules import common_spec
 
@@ -97,5 +97,7 @@ def checksum(path: Path) -> str:
     if (path / MANIFEST).exists():
         return sha256(path / MANIFEST)
     verify_model(path)
+    if (path / ADOPTED).exists():  # of the same weights there may be several versions
+        return sha256_of(model_checksums(path))
     weights = weight_checksums(path)
     return weights["model.safetensors"] if list(weights) == ["model.safetensors"] else sha256_of(weights)

@@ -8,13 +8,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from seedbed.errors import SeedbedError
 from seedbed.files import linked, remove, replacing
-from seedbed.runs import METRICS, MODEL, RUN, SUMMARY, verify_run
+from seedbed.runs import METRICS, MODEL, RUN, SUMMARY, damage
 from seedbed.train.checkpoints import report_strangers
 from seedbed.train.execution import Execution
 from seedbed.train.job import Job
+
+if TYPE_CHECKING:  # slow to load
+    from torch.distributed.launcher.api import LaunchConfig
 
 
 def pretrain(job: Job, command: list[str]) -> None:
@@ -42,13 +47,10 @@ def finished(job: Job) -> bool:
     """Whether the job has its result; a damaged one is told and removed, so that training resumes before its end."""
     if not job.final.exists():
         return False
-    try:
-        verify_run(job.final)
-    except SeedbedError as error:
-        job.report(f"damaged result: {error}; made again from the last checkpoint")
+    if problem := damage(job.final):
+        job.report(f"{job.final}: damaged result: {problem}; made again from the last checkpoint")
         remove(job.final)
-        return False
-    return True
+    return not problem
 
 
 @contextmanager
@@ -97,21 +99,31 @@ def launch(job: Job, command: list[str]) -> None:
 
         train(job)
         return
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import LaunchConfig
 
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=job.execution.processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        run_id=job.identity[:16],
-        max_restarts=0,
-    )
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, job.execution.threads // job.execution.processes)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # The agent unpickles what it finds where ranks meet: a file that nobody else can write, not a port.
+    with TemporaryDirectory() as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=job.execution.processes,
+            rdzv_backend="c10d",
+            rdzv_endpoint=f"{folder}/meeting",
+            rdzv_configs={"store_type": "file"},
+            run_id=job.identity[:16],
+            max_restarts=0,
+        )
+        launched(job, config, command)
+
+
+def launched(job: Job, config: "LaunchConfig", command: list[str]) -> None:
+    """Run the ranks under torchrun's agent; a rank that fails ends this process, too."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError:

@@ -69,8 +69,16 @@ MISTAKES = [
     ("evaluations.forgetting.lengths", [], ["evaluations.forgetting.lengths"]),
     ("runs.tiny.optimizer.betas", [0.9, 1.0], ["runs.tiny.optimizer.betas", "less than 1"]),
     ("runs.tiny.budget", {"tokens": "1e400"}, ["runs.tiny.budget.tokens", "whole number"]),
-    ("corpora.news.text", "{title.x}", ["corpora.news", "name of a field, or a template"]),
-    ("corpora.news.text", "{", ["corpora.news", "'{'"]),
+    *(
+        ("corpora.news.text", text, ["corpora.news.text: ", "name of a field, or a template", repr(text)])
+        for text in (
+            *("{title.x}", "{a[0]}", "{a.__class__}", "{a!z}", "{a!r}", "{a:>10}", "{a:{b}}", "{}", "{0}", "{a b}"),
+            *("{", "}", "{a!}", "{{title}}", ""),
+        )
+    ),
+    ("corpora.news.max_record_bytes", 0, ["corpora.news.max_record_bytes", "greater than or equal to 1", "0"]),
+    ("corpora.news.max_record_bytes", "a lot", ["corpora.news.max_record_bytes", "whole number"]),
+    ("corpora.news.source.package", "--pre==1", ["corpora.news.source.package"]),
     ("corpora.news.source", {"files": []}, ["corpora.news.source"]),
     ("results", "my results; rm", ["results", "letters, digits"]),
     ("evaluations.forgetting.repeats", 5, ["evaluations.forgetting.repeats", "6"]),
@@ -152,6 +160,17 @@ def test_a_split_that_is_the_source_itself_is_refused() -> None:
     assert "corpora.news: split.test is the source itself" in message(raw)
     raw["corpora"]["news"]["split"] = {"test": source | {"split": "test"}}
     assert check(raw).corpora["news"].split.test.split == "test"
+
+
+def test_templates_and_names_of_fields_are_kept_as_written() -> None:
+    for text in ("text", "a.b", "post title", "{title}: {text}", "{{{title}}}", "{标题}\n{text}"):
+        assert check(changed(DEFAULT, "corpora.news.text", text)).corpora["news"].text == text
+
+
+def test_a_record_has_a_largest_size() -> None:
+    raw = deepcopy(DEFAULT)
+    assert raw["corpora"]["news"].pop("max_record_bytes") == "64M"
+    assert corpus_spec(Plan(check(raw)), "news")["max_record_bytes"] == 64_000_000
 
 
 def test_the_default_explains_every_key_of_a_run() -> None:

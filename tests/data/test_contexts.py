@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -7,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ROOT, contents, corpus_of
+from support import ROOT, contents, corpus_of, spec_file
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
@@ -162,9 +161,18 @@ def test_a_missing_corpus_is_told(tokenizer: Path, tmp_path: Path) -> None:
         build_contexts(LONG, None, tokenizer, tmp_path / "c")
 
 
-def test_the_script_takes_the_spec_of_the_workflow(tokenizer: Path, tmp_path: Path) -> None:
+def test_the_script_takes_the_spec_of_the_workflow(
+    tokenizer: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     def run(spec: dict) -> subprocess.CompletedProcess:
-        options = ["--spec", json.dumps(spec), "--tokenizer", str(tokenizer), "--out", str(tmp_path / "out")]
+        options = [
+            "--spec",
+            spec_file(tmp_path_factory.mktemp("spec"), spec),
+            "--tokenizer",
+            str(tokenizer),
+            "--out",
+            str(tmp_path / "out"),
+        ]
         command = [sys.executable, "scripts/build_contexts.py", "--contexts", "control", *options]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 

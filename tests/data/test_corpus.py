@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import ROOT, contents, corpus_spec
+from support import ROOT, contents, corpus_spec, spec_file
 
 from seedbed.data import corpus as corpus_module
 from seedbed.data.corpus import build_corpus, normalise, quantiles, read_documents, shards, shuffle, split_of
@@ -274,7 +274,7 @@ def test_the_script_reads_the_sources_of_splits(texts: list[str], text_file: Pat
     (tmp_path / "own.jsonl").write_text("".join(json.dumps({"text": f"自 {n}"}) + "\n" for n in range(3)))
     own = {"files": str(tmp_path / "own.jsonl")}
     spec = corpus_spec(source={"files": str(text_file)}, split={"valid": 0.1, "test": own})
-    command = [sys.executable, "scripts/build_corpus.py", "--corpus", "c", "--spec", json.dumps(spec)]
+    command = [sys.executable, "scripts/build_corpus.py", "--corpus", "c", "--spec", spec_file(tmp_path, spec)]
     subprocess.run([*command, "--out", tmp_path / "c"], cwd=ROOT, check=True, capture_output=True)
     found = everything(tmp_path / "c")
     assert sorted(found["test"]) == ["自 0", "自 1", "自 2"]

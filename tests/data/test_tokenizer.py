@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -5,9 +6,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from seedbed.data.corpus import read_documents, shards
-from seedbed.data.tokenizer import build_tokenizer, load_for_encoding, sample
+from seedbed.data.tokenizer import build_tokenizer, compression, load_for_encoding, sample
+from seedbed.data.tokens import encoded
 from seedbed.errors import SeedbedError
-from seedbed.files import read_json
+from seedbed.files import read_json, write_json
 
 ODD = [
     "",
@@ -113,6 +115,16 @@ def test_a_tokenizer_without_an_end_needs_one_named(tmp_path: Path) -> None:
         build_tokenizer(foreign(tmp_path / "plain", eos_token="[STOP]"), None, tmp_path / "x")
     stats = build_tokenizer(foreign(tmp_path / "plain", eos_token="[END]"), None, tmp_path / "x")
     assert stats["eos_id"] == 0
+
+
+def test_a_text_at_which_a_tokenizer_panics_is_told(tokenizer: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(tokenizer, tmp_path / "source", ignore=shutil.ignore_patterns("stats.json"))
+    slow = {"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": False}
+    write_json(source / "tokenizer.json", read_json(source / "tokenizer.json") | {"pre_tokenizer": slow})
+    with pytest.raises(SeedbedError, match=f"{source}: a text cannot be encoded: .*retry-limit"):
+        list(encoded(["a" * 30], source))
+    with pytest.raises(SeedbedError, match="it: a text cannot be encoded: .*retry-limit"):
+        compression(load_for_encoding(source)[0], ["a" * 30], "it")
 
 
 def test_a_tokenizer_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -29,6 +29,20 @@ def test_a_directory_is_adopted_with_what_is_needed(tokenizer: Path, tmp_path: P
     )
 
 
+def test_a_source_that_is_too_long_for_a_path_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SeedbedError, match="model xxx"):
+        adopt_model(spec("x" * 300), tmp_path / "adopted")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "merges.txt"])
+def test_tokenizers_that_are_no_json_count_for_the_identity(tokenizer: Path, tmp_path: Path, name: str) -> None:
+    source = saved_model(tokenizer, tmp_path / "source")
+    (source / name).write_text("a")
+    adopt_model(spec(source), tmp_path / "adopted")
+    assert name in CausalLM.of_model(tmp_path / "adopted").identity()["sha256"]
+
+
 def test_weights_in_several_files_count_for_the_identity(tokenizer: Path, tmp_path: Path) -> None:
     source = saved_model(tokenizer, tmp_path / "source")
     model = AutoModelForCausalLM.from_pretrained(source)
@@ -46,6 +60,8 @@ def broken(folder: Path, how: str) -> None:
     match how:
         case "no weights":
             (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        case "another name":
+            (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
         case "no config":
             (folder / "config.json").unlink()
         case "unknown type":
@@ -65,6 +81,7 @@ def broken(folder: Path, how: str) -> None:
     ("how", "told"),
     [
         ("no weights", "no weights as .*safetensors"),
+        ("another name", "source: found 'consolidated.safetensors'; expected model.safetensors, or .*index.json that"),
         ("no config", "config.json"),
         ("unknown type", "lama"),
         ("no tokenizer", "model .*source: "),

@@ -73,6 +73,11 @@ def source(model_folder: Path, tmp_path: Path) -> Path:
         ("tokenizer_config.json", {"vocab": "/etc/passwd"}, "vocab names '/etc/passwd'"),
         ("tokenizer_config.json", {"tokenizer_class": "AutoModel"}, "tokenizer_class names 'AutoModel'"),
         ("tokenizer_config.json", {"tokenizer_class": "RagTokenizer"}, "tokenizer_class names 'RagTokenizer'"),
+        ("tokenizer_config.json", {"sp_model_kwargs": {"model_file": "m"}}, "sp_model_kwargs: model_file names 'm'"),
+        ("tokenizer_config.json", {"sp_model_kwargs": {"model_proto": "m"}}, "sp_model_kwargs: model_proto names 'm'"),
+        ("tokenizer_config.json", {"mecab_kwargs": {"mecab_option": "-d /x"}}, "mecab_kwargs: mecab_option names"),
+        ("tokenizer_config.json", {"jumanpp_kwargs": {"model": ["/x"]}}, "jumanpp_kwargs: model names '/x'"),
+        ("tokenizer_config.json", {"sudachi_kwargs": {"sudachi_dict_type": "/x"}}, "sudachi_dict_type names '/x'"),
         ("adapter_config.json", {"base_model_name_or_path": "org/x"}, "it is an adapter of another model"),
     ],
 )
@@ -89,6 +94,8 @@ def test_what_would_need_code_is_refused_by_file_and_key(source: Path, file: str
 def test_what_is_plain_passes(source: Path) -> None:
     changed(source, "config.json", auto_map={}, attn_implementation="eager", quantization_config=None, hidden_size=32)
     changed(source, "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", vocab=["a/b"])
+    changed(source, "tokenizer_config.json", sp_model_kwargs={"enable_sampling": True, "alpha": 0.1})
+    changed(source, "tokenizer_config.json", mecab_kwargs={"mecab_dic": "unidic_lite", "mecab_option": None})
     changed(source, "notes.json", text="auto_map")
     (source / "trainer_state.json").write_text("{cut")  # which transformers does not read
     check_directory(source)
@@ -221,6 +228,8 @@ def test_regular_files_alone_are_adopted(
         spec |= {"eos_token": None}
         refused(lambda: build_tokenizer(spec, None, Path("adopted")), f"tokenizer source: {name}: {told}")
     assert not Path("adopted").exists()
+    if kind != "a symbolic link":
+        refused(lambda: CausalLM.of_model(source), f"source: {name}: {told}")
 
 
 def test_a_link_is_told_how_to_resolve(source: Path) -> None:
@@ -289,6 +298,7 @@ def test_a_field_that_is_none_is_told_in_one_line(source: Path, key: str, value:
     for call in (
         lambda: adopt_model({"from": str(source), "revision": None}, source.parent / "x"),
         lambda: load_model(source),
+        lambda: CausalLM.of_model(source),
     ):
         refused(call, told)
         refused(call, f"{source}: config.json: ")
@@ -312,6 +322,7 @@ def test_a_damaged_tokenizer_is_told_in_one_line(source: Path, content: bytes | 
     spec = {"from": str(source), "revision": None, "eos_token": None}
     refused(lambda: adopt_model(spec, source.parent / "x"), f"model {source}: tokenizer.json: ")
     refused(lambda: build_tokenizer(spec, None, source.parent / "x"), f"tokenizer {source}: tokenizer.json: ")
+    refused(lambda: CausalLM.of_model(source).tokenizer, f"{source}: tokenizer.json: ")
 
 
 def test_a_tokenizer_with_an_absurd_id_is_refused(source: Path) -> None:

@@ -69,7 +69,7 @@ def test_large_numbers_anywhere_are_planned_or_refused_in_little_memory(tmp_path
             [{"vary": {"seed": range(3000)}, "evaluate": ["perplexity"] * 20}],
             "s0: 60,000 evaluations of runs",
         ),
-        ([{"base": None, "runs": ["tiny"] * 5001}], "studies.s0.runs: list should have at most 5000 items"),
+        ([{"base": None, "runs": ["tiny"] * 5001}], "studies.s0.runs: expected a list with a length of at most 5000"),
     ],
 )
 def test_what_studies_make_is_counted_before_it_is_made(
@@ -132,11 +132,11 @@ def test_many_runs_of_a_trunk_are_told_by_their_number() -> None:
         ),
         (
             {"optimizer.lr": [float("nan")]},
-            "studies.s0.vary.optimizer.lr: optimizer.lr: input should be a finite",
+            "studies.s0.vary.optimizer.lr: optimizer.lr: expected a finite number",
         ),
         ({"model.x": [float("inf")]}, "studies.s0.vary.model.x: model: expected finite numbers, found inf"),
-        ({"precision": ["\ud800"]}, "studies.s0.vary.precision: precision: input should be a valid string"),
-        ({"model.x": ["\ud800"]}, r"studies.s0.vary: 'tiny+model.x=\ud800' is not a valid name"),
+        ({"precision": ["\ud800"]}, "studies.s0.vary.precision.0: expected text of whole characters"),
+        ({"model.x": ["\ud800"]}, "studies.s0.vary.model.x.0: expected text of whole characters"),
         ({"model.x": ["x" * 10**6]}, "has 1000013 characters; expected at most 200"),
         (
             {"seed": [10**5000]},
@@ -153,7 +153,7 @@ def test_values_to_vary_that_cannot_be_are_told(vary: dict, told: str) -> None:
 
 def test_a_model_is_not_nested_without_end() -> None:
     nested = []
-    for _ in range(500):
+    for _ in range(50):
         nested = [nested]
     with pytest.raises(SeedbedError, match="models.tiny: expected at most 20 levels of mappings and lists"):
         check(changed(DEFAULT, "models.tiny.layer_types", nested))

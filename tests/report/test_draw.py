@@ -33,6 +33,13 @@ def test_plots_are_named_by_what_they_show_and_are_the_same_each_time(tmp_path: 
     assert (tmp_path / "again" / "loss-by-tokens.svg").read_text() == (folder / "loss-by-tokens.svg").read_text()
 
 
+def test_labels_with_dollar_signs_are_no_formulas(tmp_path: Path) -> None:
+    study = example_study(tmp_path)
+    study.labels["a"] = r"a$\b$"
+    write_svg(draw(study, LOSS), tmp_path / "plot.svg")
+    assert r"a$\b$" in (tmp_path / "plot.svg").read_text()
+
+
 def test_smoothing_is_a_running_mean() -> None:
     assert smoothed([1, 2, 3, 4], 1).tolist() == [1, 2, 3, 4]
     assert smoothed([1, 2, 3, 4], 2).tolist() == [1, 1.5, 2.5, 3.5]

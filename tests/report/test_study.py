@@ -2,12 +2,9 @@ from pathlib import Path
 
 import pytest
 from example_study import LOSS, RUNS, counting_samples, example_study, page_of, table_of
-from support import COSTS, change_summary, leave_run
+from support import change_summary, leave_run
 
-from seedbed.config.fields import without
-from seedbed.records import write_record
 from seedbed.report.results import StudyResults
-from seedbed.runs import COSTS as TrunkCosts
 
 
 @pytest.fixture
@@ -45,10 +42,7 @@ def test_what_was_trained_once_for_several_runs_is_told(study: StudyResults) -> 
     assert "share their first steps" not in page_of(study)
     for run in RUNS:
         change_summary(study.results / "runs" / run, own_tokens=10)
-    trunk = leave_run(study.results / "trunks" / "abc" / "30", [], {})
-    costs = without(COSTS, "parameters", "trained_parameters", "epochs") | {"own_tokens": 30}
-    write_record(trunk / "summary.json", TrunkCosts, costs)
-    change_summary(trunk)
+    leave_run(study.results / "trunks" / "abc" / "30", [], {}, own_tokens=30)
     study.spec["trunks"].append("abc/30")
     assert "50 tokens in place of 80, 37.5% fewer" in page_of(study)
 

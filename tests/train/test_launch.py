@@ -1,6 +1,5 @@
 """The script as users start it: ranks under an agent, messages, signals."""
 
-import json
 import resource
 import shutil
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from forks import FORKS
-from support import ROOT, inputs_of
+from support import ROOT, inputs_of, spec_file
 from training import MODEL, Runs, learned, run_rank, run_spec, store
 
 from seedbed.errors import SeedbedError
@@ -26,7 +25,8 @@ from seedbed.train.launch import launch, placed, publish
 @pytest.fixture
 def command(tokens: Path, tokenizer: Path) -> Callable:
     def made(out: Path, spec: dict, *options: str) -> list[str]:
-        script = [sys.executable, str(ROOT / "scripts" / "pretrain.py"), "--run", "small", "--spec", json.dumps(spec)]
+        script = [sys.executable, str(ROOT / "scripts" / "pretrain.py"), "--run", "small"]
+        script += ["--spec", spec_file(out.parent, spec)]
         paths = ["--out", str(out), "--log", str(out) + ".log"]
         paths += [f"--input={name}={path}" for name, path in inputs_of(tokens, tokenizer).items()]
         return [*script, *paths, "--threads", "2", *options]

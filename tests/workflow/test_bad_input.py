@@ -158,3 +158,10 @@ def test_custom_rules_that_are_none_are_one_line(project, text: str, told: str) 
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == f"error: config: custom_rules: my.smk: {told}"
     assert "Traceback" not in done.stdout
+
+
+def test_modules_of_the_working_directory_take_no_others_place(project) -> None:
+    for name in ("gzip", "numpy", "queue"):
+        (project.folder / f"{name}.py").write_text(f"raise SystemExit('{name} of the working directory')\n")
+    done = project.run("--cores", "1", "results/corpora/news/stats.json")
+    assert done.returncode == 0, done.stdout

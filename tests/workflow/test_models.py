@@ -60,3 +60,8 @@ def test_a_directory_without_a_model_ends_with_one_line(project) -> None:
     assert "error: model source/other: has no weights as *.safetensors" in done.stdout
     assert "Traceback" not in done.stdout
     assert not (project.folder / "results" / "models" / "other").exists()
+
+
+def test_an_id_may_be_longer_than_the_name_of_a_file(project) -> None:
+    config = changed(configured(project.config), "models.other", {"from": "x" * 300})
+    assert project.planned("results/models/other", config=config) == {"fetch_model": 1}

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from example_study import COSTS
-from support import changed
+from support import changed, leave_run
 
 from seedbed.config.fields import format_count
-from seedbed.files import sha256_of, write_json, write_text
+from seedbed.files import sha256_of, write_json
+from seedbed.records import write_record
+from seedbed.report.table import Table
 
 LONG = "长注" * 100_000  # 600 kB of UTF-8; bash takes 128 KiB in one argument
 STUDY = {"date": "2026-01-02", "title": "T", "base": "tiny"}
@@ -30,7 +31,9 @@ def test_91_studies_with_long_notes(project) -> None:
     studies = {f"s{number}": STUDY | {"notes": f"{number} {LONG[:4000]}"} for number in range(90)}
     studies["longest"] = STUDY | {"notes": LONG}
     for name in studies:
-        write_text(project.folder / "results" / "studies" / name / "table.tsv", "run\ttokens\ttrain_loss\na\t1\t1\n")
+        row = {"run": "a", "tokens": 1, "loss": 1.0}
+        table = {"study": name, "rows": [row]}
+        write_record(project.folder / "results" / "studies" / name / "table.json", Table, table)
     run_of_a_rule(project, "render_milestones", "results/milestones.html", changed(project.config, "studies", studies))
     page = (project.folder / "results" / "milestones.html").read_text(encoding="utf-8")
     assert all(f"studies/{name}/report.html" in page for name in studies)
@@ -45,7 +48,7 @@ def test_a_study_of_1500_seeds(project) -> None:
     config = changed(project.config, "studies", {"seeds": study})
     runs = ["tiny", *(f"tiny+seed={format_count(seed)}" for seed in range(1, 1500))]
     for run in runs:
-        write_json(project.folder / "results" / "runs" / run / "summary.json", COSTS | {"loss": 1.0, "valid_loss": 1.0})
+        leave_run(project.folder / "results" / "runs" / run, [], {})
     run_of_a_rule(project, "render_table", "results/studies/seeds/table.tsv", config)
     table = (project.folder / "results" / "studies" / "seeds" / "table.tsv").read_text(encoding="utf-8")
     assert [line.split("\t")[0] for line in table.splitlines()[1:]] == runs

@@ -1,4 +1,5 @@
 # What inputs and params of several stages are made with.
+from seedbed.models.foreign import is_directory
 
 
 def watched(where, files):
@@ -10,7 +11,8 @@ def watched(where, files):
 
 def files_in(folder):
     """The files of a directory; a hub id has none."""
-    return [literal(str(path)) for path in sorted(Path(folder).glob("*")) if path.is_file()] if folder else []
+    inside = sorted(Path(folder).glob("*")) if folder and is_directory(folder) else []
+    return [literal(str(path)) for path in inside if path.is_file()]
 
 
 def named_inputs(wildcards, input):

@@ -1,7 +1,7 @@
 # Inputs and params of training: what a run reads, and what it starts from, from wildcards to paths and specs.
 from resources import EXECUTION
 
-EXECUTION_OPTIONS = " ".join(f"--{name.replace('_', '-')} {{resources.{name}}}" for name in EXECUTION)
+EXECUTION_OPTIONS = " ".join(f"--{name.replace('_', '-')} {{resources.{name}:q}}" for name in EXECUTION)
 
 
 def trunk_folder(trunk):

@@ -110,11 +110,12 @@ def spec(kind):
 # Jobs use this interpreter and this source tree, also where the environment is not activated.
 os.environ.update(
     PATH=f"{os.path.dirname(sys.executable)}:{os.getenv('PATH', '')}",
-    PYTHONPATH=f"{CODE}:{os.getenv('PYTHONPATH', '')}",
+    PYTHONPATH=":".join(filter(None, (str(CODE), os.getenv("PYTHONPATH")))),  # an empty part is the working directory
 )
 
 if workflow.output_settings.dryrun and workflow.is_main_process:
-    print(forecast(PLAN), flush=True)
+    with mistakes_reported():
+        print(forecast(PLAN), flush=True)
 
 
 include: "../inputs/common.smk"

@@ -44,6 +44,6 @@ rule evaluate:
         " {params.what:q}"
         " {params.inputs:q}"
         " --out {output.json:q}"
-        " --batch-tokens {resources.batch_tokens}"
+        " --batch-tokens {resources.batch_tokens:q}"
         " --threads {threads}"
         " --log {log:q}"

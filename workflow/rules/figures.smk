@@ -9,7 +9,7 @@ rule render_table:
     input:
         script=code("scripts/render_table.py"),
         code=report_code("seedbed.report.table"),
-        results=results_of("summary.json"),
+        results=results_of("run.json", "summary.json"),
     output:
         table=report(
             f"{RESULTS}/studies/{{study}}/table.tsv",

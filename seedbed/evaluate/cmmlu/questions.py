@@ -1,12 +1,14 @@
 """Multiple-choice questions in CMMLU's format (arXiv 2306.09212): CSV files per subject, or the hub."""
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from seedbed.errors import SeedbedError
+from seedbed.errors import SeedbedError, shown
 from seedbed.files import sha256_of
+from seedbed.models.foreign import open_regular
 
 LETTERS = "ABCD"
 COLUMNS = ("Question", *LETTERS, "Answer")
@@ -36,13 +38,13 @@ def load_questions(source: dict) -> tuple[dict[str, list[Question]], dict[str, l
 
 
 def read_csv(path: Path, subject: str) -> list[Question]:
-    if not path.exists():
-        raise SeedbedError(f"{path}: no such file")
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with open_regular(path, str(path)) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as stream:
             return questions(csv.DictReader(stream), subject, str(path))
     except UnicodeDecodeError as error:
         raise SeedbedError(f"{path}: not UTF-8 ({error.reason})") from None
+    except csv.Error as error:
+        raise SeedbedError(f"{path}: not valid CSV ({error})") from None
 
 
 def hub_questions(source: dict) -> tuple[dict, dict]:
@@ -57,6 +59,9 @@ def hub_questions(source: dict) -> tuple[dict, dict]:
         raise SeedbedError(
             f"hub dataset {source['hub']}: {(str(error) or type(error).__name__).splitlines()[0]}"
         ) from None
+    for name, data in loaded.items():
+        if missing := {"dev", "test"} - set(data):
+            raise SeedbedError(f"hub dataset {source['hub']}: {name}: has no split {min(missing)!r}")
     read = {
         split: {name: questions(data[split], name, f"{source['hub']}:{name}:{split}") for name, data in loaded.items()}
         for split in ("dev", "test")
@@ -70,6 +75,9 @@ def questions(records: Iterable[dict], subject: str, where: str) -> list[Questio
         missing = [column for column in COLUMNS if record.get(column) is None]
         if missing:
             raise SeedbedError(f"{where}: record {number}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}")
+        for column in COLUMNS:
+            if not isinstance(record[column], str):
+                raise SeedbedError(f"{where}: record {number}: {column}: found {shown(record[column])}; expected text")
         letter = record["Answer"].strip()
         if letter not in LETTERS or len(letter) != 1:
             raise SeedbedError(f"{where}: record {number}: Answer is {letter!r}, expected one of {', '.join(LETTERS)}")

@@ -11,7 +11,7 @@ def load(folder: Path | str, base: Path | str | None = None) -> "Compressor":
     """Load the ICAE that a run exported to `folder` (`runs/<run>/model`), with `compress` and `reconstruct`.
 
     `base` is the directory of its base model, if that has moved since training. Raises SeedbedError when the base is
-    missing or has other weights.
+    missing, or another one.
     """
     from seedbed.objectives.icae.compressor import Compressor
 

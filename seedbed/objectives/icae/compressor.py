@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from seedbed.checksums import weight_checksums
+from seedbed.checksums import model_checksums
 from seedbed.errors import SeedbedError, shown
 from seedbed.files import read_tensors
 from seedbed.models.external import load_tokenizer
@@ -23,7 +23,7 @@ class Compressor:
     """The ICAE of a directory that `InContextAutoencoding.export` wrote, on the GPU if there is one.
 
     `base` is the directory of its base model, if that has moved; `dtype` that of its weights. Raises SeedbedError when
-    it needs a base (with LoRA, or for a frozen decoder) that is missing or has other weights.
+    it needs a base (with LoRA, or for a frozen decoder) that is missing, or another one.
     """
 
     def __init__(self, folder: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> None:
@@ -50,12 +50,14 @@ class Compressor:
     def find_base(self, given: Path | None) -> Path:
         """Directory of the base model: the one given, or where it was in training."""
         known = self.facts["base"]
+        if known is None:
+            raise SeedbedError(f"{self.folder / ICAE}: base: found null; expected that of its adapters or its decoder")
         found = given or (self.folder / known["path"]).resolve()
         if not found.is_dir():
             raise SeedbedError(f"{self.folder}: its base model is not at {found}; pass its directory as `base`")
         verify_model(found)
-        if weight_checksums(found) != known["sha256"]:
-            raise SeedbedError(f"{self.folder}: {found} has other weights than the base it was trained on")
+        if model_checksums(found) != known["sha256"]:
+            raise SeedbedError(f"{self.folder}: {found} is another base than it was trained on")
         return found
 
     @property

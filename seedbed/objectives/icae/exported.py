@@ -8,7 +8,7 @@ ICAE = "icae.json"
 
 
 class Base(Record):
-    """Where the base model was, from the ICAE's directory, and the checksums of its weights by file."""
+    """Where the base model was, from the ICAE's directory, and the checksums of its weights and config by file."""
 
     path: str
     sha256: dict[str, str]

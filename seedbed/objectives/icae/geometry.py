@@ -39,7 +39,8 @@ class Geometry:
             return max(longest + size - 1, answer + max(length, continuation - 1))
         last = range(length * (count - 1) // count, length)
         (highest,) = layouts.memory_positions(self.layout, len(last), size, self.rate, first=size - 1)
-        return max(last.start + highest, length + continuation - 1)  # a continuation has a token at least
+        # A reconstruction begins at 0 and predicts EOS as well; there may be no continuation.
+        return max(last.start + highest, length + max(0, continuation - 1))
 
     def misfit(self, model_type: str, length: int, continuation: int, learned: int | None) -> str | None:
         """Why a base with `learned` positions (None: any number) cannot read such contexts; None if it can."""

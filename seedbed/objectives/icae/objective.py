@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from seedbed.checksums import weight_checksums
+from seedbed.checksums import model_checksums
 from seedbed.data.contexts import Contexts
 from seedbed.data.tokenizer import check_loads
 from seedbed.data.tokens import mixed
@@ -223,7 +223,7 @@ class InContextAutoencoding:
         if "init" in self.inputs:  # without symbolic links, as `find_base` resolves it
             init = self.inputs["init"]
             path = os.path.relpath(init.resolve(), published.resolve())
-            base = {"path": path, "sha256": weight_checksums(init)}
+            base = {"path": path, "sha256": model_checksums(init)}
         facts = {
             key: self.spec[key]
             for key in (*asdict(self.geometry), "lora", "decoder", "seq_len", "lm_ratio", "continuation")

@@ -27,7 +27,7 @@ from seedbed.models import recurrence
 from seedbed.models.causal_lm import BATCH_TOKENS, PRECISIONS, in_a_line, load_model
 from seedbed.models.external import load_tokenizer
 from seedbed.models.families import learned_positions
-from seedbed.models.foreign import check_directory
+from seedbed.models.foreign import WANTED, check_directory
 from seedbed.models.recurrence import SegmentCache
 from seedbed.runs import ADOPTED, MODEL, provenance
 
@@ -108,7 +108,7 @@ class CausalLM:
 
     def identity(self) -> dict:
         """Path and checksums of the files that determine what the model computes."""
-        files = sorted(path for pattern in ("*.safetensors", "*.json") for path in self.folder.glob(pattern))
+        files = sorted(path for pattern in WANTED for path in self.folder.glob(pattern))
         files = [path for path in files if path.name != ADOPTED]
         return {"path": str(self.folder), "sha256": {path.name: sha256(path) for path in files}}
 

@@ -1,6 +1,5 @@
 """Thinking: answer problems that are generated in the batch, with latents and steps drawn for each batch."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +102,8 @@ class Thinking:
     def __init__(self, spec: dict, inputs: dict[str, Path]) -> None:
         self.spec, self.inputs = spec, inputs
         self.task = task_of(spec["task"], inputs["task"] if "python" in spec["task"] else None)
+        # What is trained on, whatever the file becomes in the meantime.
+        self.code = inputs["task"].read_bytes() if "task" in inputs else None
         self.geometry = Geometry.of(spec)
         model = Thinker(self.geometry, spec["model"])
         if "init" in inputs:
@@ -220,8 +221,8 @@ class Thinking:
         save_file({name.removeprefix("model."): weight for name, weight in weights.items()}, folder / WEIGHTS)
         kept = ("task", "length", "curriculum", "model", "n_latent", "n_step", "loss", "batch")
         write_record(folder / CONFIG, Exported, {"model_type": "thinker"} | {key: self.spec[key] for key in kept})
-        if "task" in self.inputs:
-            shutil.copyfile(self.inputs["task"], folder / TASK)
+        if self.code is not None:
+            (folder / TASK).write_bytes(self.code)
 
     def card(self) -> Card:
         task = self.spec["task"]

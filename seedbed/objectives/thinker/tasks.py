@@ -6,11 +6,11 @@ every seed; a sample that falls into another split is drawn again. Spaces of few
 ones) are too small to be divided: all splits share them, and `Problems.shared` counts how often that happens.
 """
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -354,11 +354,11 @@ def function_of(path: Path, name: str) -> Callable:
     """A function of the user's, by its file."""
     if not path.is_file():
         raise SeedbedError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"seedbed_task_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code raises what it likes
+    module = ModuleType(f"seedbed_task_{path.stem}")
+    module.__file__ = str(path)
+    try:  # of these very bytes, which have a checksum: importing it would take a .pyc of others
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except (Exception, SystemExit) as error:  # the user's own code raises what it likes
         raise SeedbedError(f"{path}: cannot be imported: {reason(error)}") from None
     if not callable(found := getattr(module, name, None)):
         defined = [key for key, value in vars(module).items() if callable(value)]
@@ -372,7 +372,7 @@ def checked(where: str, function: Callable, symbols: int, parameters: dict) -> C
     def solve(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         try:
             y = np.asarray(function(x.copy(), lengths.copy(), **parameters))
-        except Exception as error:  # the user's own code raises what it likes
+        except (Exception, SystemExit) as error:  # the user's own code raises what it likes
             raise SeedbedError(f"task {where}: {type(error).__name__}: {reason(error)}") from None
         if y.shape != x.shape or y.dtype.kind not in "iu":
             raise SeedbedError(

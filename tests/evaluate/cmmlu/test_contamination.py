@@ -1,5 +1,4 @@
 import csv
-import json
 import random
 import re
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import ROOT, contents, corpus_of
+from support import ROOT, contents, corpus_of, spec_file
 
 from seedbed.checksums import sha256
 from seedbed.errors import SeedbedError
@@ -340,7 +339,7 @@ def run(*options: str) -> subprocess.CompletedProcess:
 def test_the_script_writes_what_was_found_and_the_rows(tmp_path: Path) -> None:
     asked, built = several(tmp_path)
     out = tmp_path / "out" / "exam.json"
-    done = run("--spec", json.dumps({"source": asked}), "--corpus", str(built), "--out", str(out))
+    done = run("--spec", spec_file(tmp_path, {"source": asked}), "--corpus", str(built), "--out", str(out))
     assert done.returncode == 0, done.stderr
     result, rows = find(asked, built)
     assert contents(out) == result
@@ -350,7 +349,14 @@ def test_the_script_writes_what_was_found_and_the_rows(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_without_questions_is_one_line(tmp_path: Path) -> None:
-    done = run("--spec", '{"kind": "perplexity"}', "--corpus", str(tmp_path), "--out", str(tmp_path / "out.json"))
+    done = run(
+        "--spec",
+        spec_file(tmp_path, {"kind": "perplexity"}),
+        "--corpus",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out.json"),
+    )
     assert done.returncode == 1
     assert done.stderr == "error: evaluation exam: has no questions; expected one of kind cmmlu\n"
 

@@ -1,4 +1,5 @@
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,7 @@ def test_scores_are_by_subject_and_category() -> None:
     [
         (",B\n", ",E\n", "test/anatomy.csv: record 1: Answer is 'E', expected one of A, B, C, D"),
         ("Answer", "Key", "test/anatomy.csv: record 1: no column 'Answer'"),
+        ("一加一", "一" * 131_073, r"test/anatomy.csv: not valid CSV \(field larger than"),
     ],
 )
 def test_bad_questions_are_told(folder: Path, old: str, new: str, told: str) -> None:
@@ -284,6 +286,32 @@ def test_bad_questions_are_told(folder: Path, old: str, new: str, told: str) -> 
     path.write_text(path.read_text(encoding="utf-8").replace("\r\n", "\n").replace(old, new), encoding="utf-8")
     with pytest.raises(SeedbedError, match=told):
         load_questions({"files": str(folder)})
+
+
+def test_a_pipe_in_place_of_questions_is_told(folder: Path) -> None:
+    (folder / "test" / "anatomy.csv").unlink()
+    os.mkfifo(folder / "test" / "anatomy.csv")
+    with pytest.raises(SeedbedError, match=r"test/anatomy.csv: found a pipe, expected a regular file"):
+        load_questions({"files": str(folder)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacks", "told"),
+    [
+        ({}, "dev", "hub dataset org/x: anatomy: has no split 'dev'"),
+        ({"Answer": 2}, "", "org/x:anatomy:dev: record 1: Answer: found 2; expected text"),
+        ({"C": 1.5}, "", "org/x:anatomy:dev: record 1: C: found 1.5; expected text"),
+    ],
+)
+def test_a_hub_dataset_of_another_shape_is_told(
+    monkeypatch: pytest.MonkeyPatch, changes: dict, lacks: str, told: str
+) -> None:
+    records = [dict.fromkeys(("Question", *LETTERS), "1") | {"Answer": "A"} | changes]
+    loaded = {split: records for split in ("dev", "test") if split != lacks}
+    monkeypatch.setattr("datasets.get_dataset_config_names", lambda *_, **__: ["anatomy"])
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: loaded)
+    with pytest.raises(SeedbedError, match=told):
+        load_questions({"hub": "org/x", "revision": None})
 
 
 def test_missing_files_are_told(folder: Path, tmp_path: Path) -> None:

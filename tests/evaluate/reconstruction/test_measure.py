@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from safetensors.torch import load_file
-from support import contents, learned_icae, of_type, saved_model
+from support import contents, learned_icae, leave_run, of_type, saved_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from seedbed.checksums import sha256
@@ -575,13 +575,14 @@ def test_a_run_that_is_no_icae_is_told(model_folder: Path, contexts: Path, tmp_p
 
 
 def test_what_is_measured_is_the_icae_of_the_run(subject: Callable, contexts: Path) -> None:
-    made = subject_of(spec(precision="bf16"), subject().run, None, contexts, 99)
+    run = leave_run(subject().run, [], {"objective": "icae"})
+    made = subject_of(spec(precision="bf16"), run, None, contexts, 99)
     assert (made.batch_tokens, made.precision, made.data) == (99, "bf16", contexts)
     assert made.model.head.dtype == torch.bfloat16
 
 
 def test_missing_contexts_are_told(subject: Callable) -> None:
-    run = subject().run
+    run = leave_run(subject().run, [], {"objective": "icae"})
     expected = f"{run}: no contexts to measure it on; expected a directory with index.json"
     assert told(subject_of, spec(), run, None, None, 0) == expected
 

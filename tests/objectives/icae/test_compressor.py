@@ -202,8 +202,8 @@ def test_a_base_that_is_missing_or_another_is_told(
     saved_model(tokenizer, own_base, initializer_range=0.1)
     with pytest.raises(SeedbedError) as caught:
         Compressor(folder)
-    assert str(caught.value) == f"{folder}: {own_base} has other weights than the base it was trained on"
-    with pytest.raises(SeedbedError, match=f"{own_base} has other weights than the base it was trained on"):
+    assert str(caught.value) == f"{folder}: {own_base} is another base than it was trained on"
+    with pytest.raises(SeedbedError, match=f"{own_base} is another base than it was trained on"):
         Compressor(folder, own_base)
     shutil.rmtree(own_base)
     with pytest.raises(SeedbedError) as caught:

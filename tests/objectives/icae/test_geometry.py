@@ -48,6 +48,12 @@ def test_the_highest_position_is_the_highest_of_the_batches(layout: str, memory_
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_continues_nothing_needs_no_position_for_it(layout: str) -> None:
+    for length in (4, 13, 40):
+        assert geometry(layout).highest_position(length, 0) == geometry(layout).highest_position(length, 1)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_shorter_contexts_need_no_higher_position(layout: str) -> None:
     ends = [geometry(layout).highest_position(length, 8) for length in range(4, 60)]
     assert ends == sorted(ends)

@@ -1,5 +1,6 @@
 """Tasks against the plainest Python, and problems that follow from their number alone."""
 
+import os
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -326,6 +327,22 @@ def test_a_function_that_is_none_is_told_in_one_line(mine: Path, function: str) 
         custom(mine, function)
     assert "\n" not in str(caught.value)
     assert all(part in str(caught.value) for part in ["mine.py", *WRONG[function]]), caught.value
+
+
+def test_the_code_that_runs_is_that_of_the_file(mine: Path) -> None:
+    before = custom(mine, "swapped").targets.tolist()
+    times = mine.stat()
+    changed = mine.read_text().replace("def swapped(x, lengths, by=1):", "def swapped(x, lengths, by=0):")
+    mine.write_text(changed)
+    os.utime(mine, ns=(times.st_atime_ns, times.st_mtime_ns))  # as old as it was, and as long
+    assert custom(mine, "swapped").targets.tolist() != before
+    assert not list(mine.parent.glob("__pycache__"))
+
+
+def test_a_file_that_ends_the_process_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(SeedbedError, match=r"mine\.py: cannot be imported"):
+        custom(tmp_path / "mine.py", "f")
 
 
 @pytest.mark.parametrize(
