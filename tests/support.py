@@ -63,19 +63,13 @@ def leave_run(run: Path, lines: list[dict], spec: dict, **changes: object) -> Pa
 def change_metrics(run: Path, lines: list[dict]) -> None:
     """Let a finished run have other lines of metrics."""
     write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    describe_again(run)
+    change(run / "run.json", files=without(described_files(run), "run.json"))
 
 
 def change_summary(run: Path, **changes: object) -> None:
-    """Let a finished run have another summary."""
+    """Let a finished run have other values in its summary."""
     change(run / "summary.json", **changes)
-    describe_again(run)
-
-
-def describe_again(run: Path) -> None:
-    """Let a finished run's run.json be of the files as they are now."""
-    (run / "run.json").unlink()
-    write_record(run / "run.json", Provenance, PROVENANCE | {"spec": {"s": 1}, "files": described_files(run)})
+    change(run / "run.json", files=without(described_files(run), "run.json"))
 
 
 def contents(path: Path) -> dict:

@@ -14,7 +14,7 @@ from seedbed.checksums import sha256
 from seedbed.files import read_json, read_jsonl
 from seedbed.plan.trunks import trunk_at
 from seedbed.records import sealed
-from seedbed.runs import verify_run
+from seedbed.runs import damage
 from seedbed.train.checkpoints import step_of
 
 
@@ -79,11 +79,12 @@ def test_a_damaged_result_is_made_again_from_the_last_checkpoint(runs: Runs, fin
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     runs.train(out, run_spec())
     told = Path(f"{out}.log").read_text()
-    assert f"damaged result: {file}: damaged: found sha256" in told and "made again from the last checkpoint" in told
+    assert f"{file.parents[1]}: damaged result: model/model.safetensors: found sha256" in told
+    assert "made again from the last checkpoint" in told
     assert f"resumes at step {STEPS}" in told
     assert weights(out) == weights(finished) == sha256(file)
     assert learned(out) == learned(finished)
-    verify_run(out)
+    assert damage(out) is None
 
 
 @pytest.mark.parametrize("content", [b"", b'{"step": 1, "loss": 9', b"\xff\n"], ids=["empty", "cut", "no text"])
