@@ -145,13 +145,6 @@ def test_a_damaged_memory_of_a_large_file_is_not_believed(
     assert sha256(file) == found and len(counted) == 2
 
 
-def test_what_is_no_file_has_no_checksum(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(SeedbedError, match=f"{path}: found no regular file"):
-            sha256(path)
-
-
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b"])
 def test_names_of_files_stay_below_their_directory(tmp_path: Path, name: str) -> None:
     for kind, value in (
@@ -160,3 +153,10 @@ def test_names_of_files_stay_below_their_directory(tmp_path: Path, name: str) ->
     ):
         with pytest.raises(SeedbedError, match="expected a path below its directory"):
             checked(kind, value, tmp_path)
+
+
+def test_what_is_no_file_has_no_checksum(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(SeedbedError, match=f"{path}: found no regular file"):
+            sha256(path)

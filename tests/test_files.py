@@ -89,28 +89,6 @@ def test_other_failures_are_as_they_were(tmp_path: Path, failure: Exception) -> 
     assert caught.value is failure
 
 
-@pytest.mark.parametrize("read", [read_json, read_jsonl, read_tensors])
-@pytest.mark.parametrize(
-    ("make", "told"),
-    [
-        (Path.mkdir, "found no regular file"),
-        (os.mkfifo, "found no regular file"),
-        (lambda path: path.symlink_to(path.name), "no such file"),
-    ],
-    ids=["directory", "pipe", "link to itself"],
-)
-def test_what_is_no_file_is_told(tmp_path: Path, read: Callable, make: Callable, told: str) -> None:
-    make(path := tmp_path / "a")
-    with pytest.raises(SeedbedError) as caught:
-        read(path)
-    assert str(caught.value) == f"{path}: {told}"
-
-
-def test_a_mistake_found_while_writing_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(SeedbedError, match="b: no tokenizer"), replacing(tmp_path / "a"):
-        raise SeedbedError("b: no tokenizer (Is a directory (os error 21))")
-
-
 def test_a_directory_with_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "corpus"
     target.mkdir()
@@ -149,3 +127,25 @@ def test_a_stranger_among_partial_files_is_left(tmp_path: Path) -> None:
     stranger.touch()
     write_json(tmp_path / "a.json", 1)
     assert stranger.exists()
+
+
+@pytest.mark.parametrize("read", [read_json, read_jsonl, read_tensors])
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (Path.mkdir, "found no regular file"),
+        (os.mkfifo, "found no regular file"),
+        (lambda path: path.symlink_to(path.name), "no such file"),
+    ],
+    ids=["directory", "pipe", "link to itself"],
+)
+def test_what_is_no_file_is_told(tmp_path: Path, read: Callable, make: Callable, told: str) -> None:
+    make(path := tmp_path / "a")
+    with pytest.raises(SeedbedError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path}: {told}"
+
+
+def test_a_mistake_found_while_writing_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(SeedbedError, match="b: no tokenizer"), replacing(tmp_path / "a"):
+        raise SeedbedError("b: no tokenizer (Is a directory (os error 21))")

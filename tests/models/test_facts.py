@@ -186,8 +186,8 @@ def test_a_plan_loads_no_torch_whether_facts_are_known_or_not(tmp_path: Path) ->
     (tmp_path / "results").mkdir()
     lookup.keep(tmp_path / "results")
     path = tmp_path / "results" / lookup.PLACE
-    kept = read_json(path)["models"]
-    change(path, models={key: facts | ({"blocks": 12345} if "blocks" in facts else {}) for key, facts in kept.items()})
+    models = read_json(path)["models"]
+    change(path, models={key: one | {"blocks": 12345} for key, one in models.items() if "blocks" in one})
     assert planned(raw) == [[], 12345]
 
 
