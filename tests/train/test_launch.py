@@ -123,12 +123,12 @@ def test_a_second_process_waits_for_the_first(runs: Runs, finished: Path, tmp_pa
     assert learned(job.out) == learned(finished)
 
 
-@pytest.mark.parametrize("how", ["gone", "a link to nothing"])
-def test_what_tensorboard_shows_holds_up_no_result(runs: Runs, finished: Path, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("harm", ["gone", "a link to nothing"])
+def test_what_tensorboard_shows_holds_up_no_result(runs: Runs, finished: Path, tmp_path: Path, harm: str) -> None:
     out = shutil.copytree(finished, tmp_path / "run")
     events = store(out) / "tensorboard"
     shutil.rmtree(events)
-    if how != "gone":
+    if harm != "gone":
         events.mkdir()
         (events / "events").symlink_to("nowhere")
     (out / "run.json").unlink()

@@ -11,6 +11,7 @@ from seedbed.files import sha256_of
 from seedbed.models.foreign import open_regular
 
 LETTERS = "ABCD"
+LONGEST = 1 << 17  # characters of a question or an option
 COLUMNS = ("Question", *LETTERS, "Answer")
 DEMONSTRATION = Path(__file__).parent / "demonstration"
 
@@ -40,6 +41,7 @@ def load_questions(source: dict) -> tuple[dict[str, list[Question]], dict[str, l
 def read_csv(path: Path, subject: str) -> list[Question]:
     try:
         with open_regular(path, str(path)) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as stream:
+            csv.field_size_limit(LONGEST)  # which all readers of a process share
             return questions(csv.DictReader(stream), subject, str(path))
     except UnicodeDecodeError as error:
         raise SeedbedError(f"{path}: not UTF-8 ({error.reason})") from None
