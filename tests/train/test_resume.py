@@ -79,8 +79,10 @@ def test_a_damaged_result_is_made_again_from_the_last_checkpoint(runs: Runs, fin
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     runs.train(out, run_spec())
     told = Path(f"{out}.log").read_text()
-    assert "final: damaged result: model/model.safetensors: found sha256" in told
-    assert "made again from the last checkpoint" in told
+    assert (
+        "final: damaged result: model/model.safetensors: found sha256" in told
+        and "made again from the last checkpoint" in told
+    )
     assert f"resumes at step {STEPS}" in told
     assert weights(out) == weights(finished) == sha256(file)
     assert learned(out) == learned(finished)
