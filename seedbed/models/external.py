@@ -7,7 +7,16 @@ from pathlib import Path
 from seedbed.checksums import described_files
 from seedbed.errors import SeedbedError
 from seedbed.files import replacing
-from seedbed.models.foreign import WANTED, check_directory, check_weights, is_directory, panics_raised, reason, take
+from seedbed.models.foreign import (
+    WANTED,
+    check_directory,
+    check_weights,
+    is_directory,
+    open_regular,
+    panics_raised,
+    reason,
+    take,
+)
 from seedbed.records import write_record
 from seedbed.runs import ADOPTED, Adopted
 
@@ -75,6 +84,8 @@ def load_tokenizer(called: str, source: str, folder: Path):
     """The tokenizer of a directory that was checked and came from `source`."""
     from transformers import AutoTokenizer
 
+    for path in sorted({path for pattern in WANTED for path in folder.glob(pattern)}):
+        open_regular(path, f"{called}: {path.name}").close()
     try:
         with panics_raised():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,9 +1,7 @@
 """The index of all studies."""
 
 from seedbed.report.pages import environment
-from seedbed.report.table import Row
-
-SPEED = "_per_second"
+from seedbed.report.table import Row, unit_of
 
 
 def milestones_page(studies: list[tuple[dict, list[Row]]]) -> str:
@@ -16,7 +14,3 @@ def milestones_page(studies: list[tuple[dict, list[Row]]]) -> str:
 def rows_of_runs(rows: list[Row]) -> list[Row]:
     """The rows of a study's table but for external models, each with the `unit` of its run."""
     return [row | {"unit": unit_of(row)} for row in rows if "steps" in row]
-
-
-def unit_of(row: Row) -> str:
-    return next(key.removesuffix(SPEED) for key in row if key.endswith(SPEED) and "." not in key)

@@ -41,8 +41,10 @@ class Answerer:
 
     @cached_property
     def model(self) -> Thinker:
-        geometry = Geometry.of(self.facts)
-        model = Thinker(geometry, self.facts["model"])
+        try:
+            model = Thinker(Geometry.of(self.facts), self.facts["model"])
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:  # keys of another version
+            raise SeedbedError(f"{self.folder / CONFIG}: describes no Thinker ({error!r})") from None
         weights = read_tensors(path := self.folder / WEIGHTS)
         try:
             model.load_weights(weights)

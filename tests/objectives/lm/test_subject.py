@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,10 @@ def test_a_file_that_transformers_cannot_read_is_one_line(folder: Path, name: st
     with pytest.raises(SeedbedError) as caught:
         CausalLM.of_model(folder).tokenizer  # noqa: B018
     assert str(folder) in str(caught.value) and name in str(caught.value)
+
+
+def test_a_pipe_in_place_of_a_tokenizer_is_told(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer.json")
+    with pytest.raises(SeedbedError, match=f"{folder}: tokenizer.json: found a pipe, expected a regular file"):
+        CausalLM.of_model(folder).tokenizer  # noqa: B018

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import drawn_thinker_spec, leave_run, shaken_thinker, thinker_spec
+from support import change, contents, drawn_thinker_spec, leave_run, shaken_thinker, thinker_spec
 
 from seedbed.errors import SeedbedError
 from seedbed.files import write_json
@@ -157,3 +157,12 @@ def test_every_weight_has_to_be_there(tmp_path: Path, tied: bool) -> None:
         save_file({other: tensors[other] for other in tensors if other != name}, file)
         with pytest.raises(SeedbedError, match=f"{file}: has other weights .*{name}"):
             load(tmp_path / "model").model  # noqa: B018
+
+
+@pytest.mark.parametrize("model", [{}, {"hidden_size": "16"}, {"hidden_size": -1}, {"num_layers": None}], ids=str)
+def test_a_config_of_another_version_is_one_line(tmp_path: Path, model: dict) -> None:
+    exported(tmp_path, thinker_spec())
+    path = tmp_path / "model" / "config.json"
+    change(path, model=contents(path)["model"] | model if model else {})
+    with pytest.raises(SeedbedError, match=f"{path}: describes no Thinker"):
+        load(tmp_path / "model").model  # noqa: B018
