@@ -10,9 +10,9 @@ from seedbed.files import replacing
 from seedbed.models.foreign import (
     WANTED,
     check_directory,
+    check_regular,
     check_weights,
     is_directory,
-    open_regular,
     panics_raised,
     reason,
     take,
@@ -84,8 +84,7 @@ def load_tokenizer(called: str, source: str, folder: Path):
     """The tokenizer of a directory that was checked and came from `source`."""
     from transformers import AutoTokenizer
 
-    for path in sorted({path for pattern in WANTED for path in folder.glob(pattern)}):
-        open_regular(path, f"{called}: {path.name}").close()
+    check_regular(folder, called)
     try:
         with panics_raised():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

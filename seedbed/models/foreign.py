@@ -55,8 +55,7 @@ def check_directory(folder: Path, called: str = "") -> None:
     called = called or str(folder)
     if (folder / ADAPTER).exists():
         raise SeedbedError(f"{called}: {ADAPTER}: it is an adapter of another model; expected a whole model")
-    for path in sorted(path for pattern in WANTED for path in folder.glob(pattern)):
-        open_regular(path, f"{called}: {path.name}").close()
+    check_regular(folder, called)
     for path in sorted(folder.glob("*.json")):
         where = f"{called}: {path.name}"
         if path.name in OBJECTS or path.name.startswith("config."):
@@ -231,7 +230,7 @@ def take(source: Path, folder: Path, patterns: list[str], called: str) -> None:
     Raises SeedbedError at anything else of such a name, and at a file that is too large for what it is.
     """
     folder.mkdir(parents=True)
-    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
+    for path in matching(source, patterns):
         where = f"{called}: {path.name}"
         with open_regular(path, where, follow=False) as stream:
             opened = os.fstat(stream.fileno())
@@ -246,6 +245,17 @@ def take(source: Path, folder: Path, patterns: list[str], called: str) -> None:
             else:
                 if not os.path.samestat(opened, target.lstat()):
                     raise SeedbedError(f"{where}: was replaced while it was taken")
+
+
+def matching(folder: Path, patterns: list[str]) -> list[Path]:
+    """What lies in a directory under names of these patterns, in order."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
+
+
+def check_regular(folder: Path, called: str) -> None:
+    """Raise SeedbedError where a file that transformers may open is a pipe, a directory or a device."""
+    for path in matching(folder, WANTED):
+        open_regular(path, f"{called}: {path.name}").close()
 
 
 def open_regular(path: Path, where: str, follow: bool = True) -> BinaryIO:
